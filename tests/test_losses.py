@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+import xorjax as xj
+
+
+@given(
+    array_shapes(min_dims=2, max_dims=2).flatmap(lambda s: arrays(np.float64, (2, *s), elements=st.floats(-9, 9)))
+)
+def test_mse_is_the_mean_over_outputs_and_rows(pair):
+    y_hat, y = pair
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(xj.mse(y_hat, y), np.mean((y_hat - y) ** 2), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("y_hat", "y", "right"),
+    [
+        ([[0.5]], [[1.0]], 0.0),  # strictly above one half
+        ([[np.nextafter(np.float32(0.5), np.float32(1))]], [[1.0]], 1.0),
+        ([[0.5], [0.4], [0.6], [np.nan]], [[0.0], [1.0], [1.0], [0.0]], 0.75),
+        ([[0.1, 0.3, 0.2]], [[0.0, 1.0, 0.0]], 1.0),  # the largest, however small
+        ([[0.9, 0.8], [0.1, 0.2]], [[0.0, 1.0], [0.0, 1.0]], 0.5),
+    ],
+)
+def test_accuracy_is_that_of_keras(y_hat, y, right):
+    assert xj.accuracy(jnp.array(y_hat, jnp.float32), jnp.array(y, jnp.float32)) == right
+
+
+def test_targets_take_the_dtype_of_the_predictions():
+    y_hat = jnp.array([[0.25]], jnp.bfloat16)
+    assert xj.mse(y_hat, np.array([[1]])).dtype == jnp.bfloat16
+    assert xj.accuracy(y_hat, np.array([[False]])) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "outputs", "holds"),
+    [
+        (xj.solved_by_loss(), [0.05, 0.95, 0.95, 0.05], True),
+        (xj.solved_by_loss(), [0.15, 0.85, 0.85, 0.15], False),  # right, and a loss above 0.01
+        (xj.solved_by_loss(0.03), [0.15, 0.85, 0.85, 0.15], True),
+        (xj.solved_by_loss(1.0), [0.05, 0.45, 0.95, 0.05], False),  # a small loss, and one row wrong
+        (xj.solved_by_loss(), [np.nan] * 4, False),
+        (xj.solved_by_40_20_40(), [0.39, 0.61, 0.99, 0.0], True),
+        (xj.solved_by_40_20_40(), [0.41, 0.61, 0.99, 0.0], False),
+        (xj.solved_by_40_20_40(), [0.39, 0.59, 0.99, 0.0], False),
+        (xj.solved_by_40_20_40(), [0.0, np.nan, 1.0, 0.0], False),
+    ],
+)
+def test_solved_rules(rule, outputs, holds):
+    y_hat, y = jnp.array(outputs, jnp.float32)[:, None], xj.xor().y
+    assert rule(y_hat, y, xj.mse(y_hat, y)) == holds
+
+
+def test_the_40_20_40_rule_follows_the_range_of_the_outputs():
+    rule = xj.solved_by_40_20_40(-1.0, 1.0)
+    y = jnp.array([[-1.0], [1.0]])
+    assert rule(jnp.array([[-0.21], [0.21]]), y, jnp.float32(0))
+    assert not rule(jnp.array([[-0.19], [0.21]]), y, jnp.float32(0))

@@ -1,0 +1,27 @@
+"""Train a tiny neural network a million times: pure functions in JAX, and seed ensembles of them."""
+
+from xorjax.keras import params_from_keras, params_to_keras
+from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
+from xorjax.models import Dense, Model, mlp, normal, summary, uniform
+from xorjax.tasks import Batch, parity, truth_table, xor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Dense",
+    "Model",
+    "accuracy",
+    "mlp",
+    "mse",
+    "normal",
+    "parity",
+    "params_from_keras",
+    "params_to_keras",
+    "solved_by_40_20_40",
+    "solved_by_loss",
+    "summary",
+    "truth_table",
+    "uniform",
+    "xor",
+]

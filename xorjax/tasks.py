@@ -1,0 +1,109 @@
+"""The data that tiny networks are trained on: Boolean functions as batches, one row a pattern.
+
+Plain NumPy constants: making one starts no JAX backend, and a compiler that meets 0 and 1 can fold them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Shaped
+
+from xorjax._checks import whole_number
+
+AnyArray = Array | np.ndarray
+
+
+class Batch(NamedTuple):
+    """Inputs and targets of one dataset, a row a pattern."""
+
+    x: Shaped[AnyArray, "n n_in"]
+    y: Shaped[AnyArray, "n n_out"]
+
+
+def truth_table(outputs: Sequence[Any] | np.ndarray) -> Batch:
+    """The Boolean function with these outputs, for the inputs 0…00, 0…01, 0…10, … in this order.
+
+    Args:
+      outputs: 2, 4, 8, … zeros and ones (or Booleans), one for each row of the table.
+
+    Returns:
+      `x` of shape (2^k, k), most significant bit first, and `y` of shape (2^k, 1), both float32.
+
+    Raises:
+      ValueError: if the number of outputs is no power of two from 2 up, or one of them is not 0 or 1.
+
+    >>> truth_table([0, 0, 0, 1]).y.ravel()  # and
+    array([0., 0., 0., 1.], dtype=float32)
+    """
+    table = np.asarray(outputs)
+    if table.ndim != 1 or table.size < 2 or table.size & (table.size - 1):
+        raise ValueError(
+            f"outputs must be a flat list of 2, 4, 8, … values, one for each row of a truth table, "
+            f"got shape {table.shape}."
+        )
+    if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
+        raise ValueError(f"{outputs=} must hold only 0 and 1.")
+    n_bits = table.size.bit_length() - 1
+    rows = np.arange(table.size)[:, None]
+    x = rows >> np.arange(n_bits)[::-1] & 1
+    return Batch(x.astype(np.float32), table[:, None].astype(np.float32))
+
+
+def parity(n_bits: int) -> Batch:
+    """1 where an odd number of the `n_bits` inputs are 1; `parity(2)` is XOR.
+
+    Raises:
+      TypeError, ValueError: if `n_bits` is not a whole number from 1 to 20.
+
+    >>> parity(3).y.ravel()
+    array([0., 1., 1., 0., 1., 0., 0., 1.], dtype=float32)
+    """
+    n_bits = whole_number("n_bits", n_bits, 1, 20)
+    return truth_table([row.bit_count() % 2 for row in range(2**n_bits)])
+
+
+def xor() -> Batch:
+    """Exclusive or: 00 → 0, 01 → 1, 10 → 1, 11 → 0.
+
+    >>> xor().x.shape, xor().y.ravel()
+    ((4, 2), array([0., 1., 1., 0.], dtype=float32))
+    """
+    return parity(2)
+
+
+def checked_batch(batch: Any) -> Batch:
+    """The batch in NumPy arrays, so that a trace sees constants; tracers pass, for data that is an argument.
+
+    Raises:
+      TypeError, ValueError: if it is not two matrices of finite real numbers with as many rows each.
+    """
+    if not isinstance(batch, tuple) or len(batch) != 2:
+        raise TypeError(f"batch must be a Batch(x, y), got {type(batch).__name__}.")
+    checked = Batch(*(_checked(name, values) for name, values in zip(("x", "y"), batch, strict=True)))
+    if checked.x.shape[0] != checked.y.shape[0]:
+        raise ValueError(
+            f"batch.x has {checked.x.shape[0]} rows and batch.y has {checked.y.shape[0]}; they must be equal."
+        )
+    return checked
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a dtype is of real numbers: floats (bfloat16 too), integers, Booleans."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
+
+
+def _checked(name: str, values: Any) -> Any:
+    array = values if isinstance(values, Tracer) else np.asarray(values)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            f"batch.{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}."
+        )
+    if not is_real(array.dtype):
+        raise TypeError(f"batch.{name} has dtype {array.dtype}; it must hold real numbers.")
+    if isinstance(array, np.ndarray) and not (finite := np.isfinite(array)).all():
+        row, column = np.argwhere(~finite)[0]
+        raise ValueError(f"batch.{name}[{row}, {column}]={array[row, column]} must be finite.")
+    return array
