@@ -4,23 +4,32 @@ from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
 from xorjax.models import Dense, Model, mlp, normal, summary, uniform
 from xorjax.tasks import Batch, parity, truth_table, xor
+from xorjax.training import History, Outcome, Result, State, Trainer, trainer
+from xorjax.updates import Info
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
     "Dense",
+    "History",
+    "Info",
     "Model",
+    "Outcome",
+    "Result",
+    "State",
+    "Trainer",
     "accuracy",
     "mlp",
     "mse",
     "normal",
-    "parity",
     "params_from_keras",
     "params_to_keras",
+    "parity",
     "solved_by_40_20_40",
     "solved_by_loss",
     "summary",
+    "trainer",
     "truth_table",
     "uniform",
     "xor",

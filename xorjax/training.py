@@ -1,0 +1,293 @@
+"""Training one network on one dataset, as pure functions. The heart: all above it is a transformation of it.
+
+`trainer` closes over what is structure (model, data, loss, number of epochs) and leaves as traced arguments
+what differs from member to member of an ensemble: the key, and the hyper-parameters.
+"""
+
+import enum
+import zlib
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from xorjax._checks import named, whole_number
+from xorjax.losses import Loss, SolvedRule, accuracy, mse, solved_by_loss
+from xorjax.models import Model
+from xorjax.tasks import AnyArray, Batch, checked_batch
+from xorjax.updates import Info, Learned, by_mini_batches, gradient_step
+
+HParams = Any  # a pytree of traced scalars
+ModelLike = Model | Callable[[HParams], Model]
+OptimizerLike = optax.GradientTransformation | Callable[[HParams], optax.GradientTransformation]
+
+MAX_EPOCHS = 2**30
+RECORD_SLOTS = 64
+
+
+class Outcome(enum.IntEnum):
+    """What a network ends as."""
+
+    UNSOLVED = 0
+    """Finite, and the solved rule does not hold."""
+    SOLVED = 1
+    """The solved rule holds at the end."""
+    DIVERGED = 2
+    """The loss or a parameter is infinite or not a number."""
+
+
+class State(NamedTuple):
+    """What is carried from epoch to epoch."""
+
+    params: Any
+    optimizer_state: Any
+    epoch: Int[Array, ""]  # epochs trained so far; stands still in a frozen member
+    solved_epoch: Int[Array, ""]  # -1 until the solved rule first holds
+    key_shuffle: PRNGKeyArray | None  # None where nothing is shuffled
+
+
+class History(NamedTuple):
+    """The records of a run, one every `record_every` epochs, each from before the update of its epoch."""
+
+    epoch: Int[AnyArray, " records"]
+    loss: Float[AnyArray, "*members records"]
+    accuracy: Float[AnyArray, "*members records"]
+
+
+class Result(NamedTuple):
+    """What training gives; for an ensemble every array but `history.epoch` has a leading member axis."""
+
+    params: Any
+    loss: Float[AnyArray, "*members"]  # of the final params on the whole batch
+    accuracy: Float[AnyArray, "*members"]
+    predictions: Float[AnyArray, "*members n n_out"]
+    outcome: Int[AnyArray, "*members"]  # an `Outcome`
+    solved_epoch: Int[AnyArray, "*members"]  # epochs trained when the rule first held, -1 if it never did
+    epochs: Int[AnyArray, "*members"]  # epochs trained
+    history: History | None
+
+
+class Trainer(NamedTuple):
+    """Pure functions that train one network; transform them with jit, vmap, grad.
+
+    Attributes:
+      init: `init(key, hparams=None) -> State`.
+      step: `step(state, hparams=None) -> (State, Info)`, one epoch.
+      run: `run(key, hparams=None) -> Result`, all epochs.
+      advance: `advance(state, hparams, epochs) -> (State, Info)`: trains on for `epochs`, which may be traced.
+        The Info has a leading axis of `record_slots`: what every `record_every`-th epoch reported, from the
+        first of these on; slots beyond `epochs` hold zeros.
+      finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
+      epochs: number of epochs of `run`.
+      record_every: epochs from record to record, or None.
+      record_slots: records that one call of `advance` can give.
+    """
+
+    init: Callable[..., State]
+    step: Callable[..., tuple[State, Info]]
+    run: Callable[..., Result]
+    advance: Callable[[State, HParams, Any], tuple[State, Info]]
+    finish: Callable[..., Result]
+    epochs: int
+    record_every: int | None
+    record_slots: int
+
+
+def trainer(
+    model: ModelLike,
+    batch: Batch,
+    optimizer: OptimizerLike,
+    *,
+    epochs: int,
+    loss: Loss = mse,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    record_every: int | None = None,
+    solved: SolvedRule | None = None,
+    stop: Literal["never", "solved"] = "never",
+) -> Trainer:
+    """The pure functions that train `model` on `batch`.
+
+    Args:
+      model: a `Model`, or a function from hparams to one (to make an initialisation scale a hyper-parameter).
+        The member of seed s starts from `model.init(jax.random.key(s))`.
+      batch: inputs (n, n_in) and targets (n, n_out); finite real numbers.
+      optimizer: any optax optimizer, or a function from hparams to one:
+        `lambda h: optax.sgd(h["learning_rate"], h["momentum"])`. Optimizers that ask for the value or the
+        gradient of the loss (`polyak_sgd`, `lbfgs`) get it.
+      epochs: passes over the data, 1 to 2^30.
+      loss: `loss(y_hat, y) -> scalar`.
+      batch_size: rows in an update; None is all of them. The last batch of an epoch holds what is left, and
+        its mean is over its own rows, as in Keras.
+      shuffle: whether mini-batches are drawn from a fresh permutation in each epoch, which follows from the
+        member's key and the epoch. A full batch is never shuffled: its gradient does not depend on the order.
+      record_every: keep loss and accuracy of the epochs 0, k, 2k, …, from before their update. With
+        mini-batches they are means over the batches of the epoch, each from before its own update, as Keras's.
+      solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
+        the last; `solved_by_loss(0.01)` if None.
+      stop: "solved" freezes a network once the rule holds; "never" trains all epochs.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    batch = checked_batch(batch)
+    n = batch.x.shape[0]
+    epochs = whole_number("epochs", epochs, 1, MAX_EPOCHS)
+    rows = n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
+    if record_every is not None:
+        record_every = whole_number("record_every", record_every, 1, epochs, "epochs")
+    if not isinstance(shuffle, bool):
+        raise TypeError(f"{shuffle=} must be True or False.")
+    stop_when_solved = named("stop", stop, {"never": False, "solved": True})
+    is_solved = solved_by_loss() if solved is None else solved
+    for argument, value in {"loss": loss, "solved": is_solved}.items():
+        if not callable(value):
+            raise TypeError(f"{argument}={value!r} must be a function.")
+    if not isinstance(model, Model) and not callable(model):
+        raise TypeError(f"model must be a Model or a function from hparams to one, got {model!r}.")
+    if not isinstance(optimizer, optax.GradientTransformation) and not callable(optimizer):
+        raise TypeError(
+            f"optimizer must be an optax GradientTransformation or a function from hparams to one, "
+            f"got {optimizer!r}."
+        )
+    takes_hparams = not (isinstance(model, Model) and isinstance(optimizer, optax.GradientTransformation))
+    if isinstance(model, Model):
+        _check_outputs(model, batch, loss, is_solved)
+
+    mini_batches = rows < n
+    record_slots = 1 if record_every is None else min(RECORD_SLOTS, -(-epochs // record_every))
+
+    def built(hparams: HParams) -> tuple[Model, optax.GradientTransformationExtraArgs, HParams]:
+        """Model and optimizer for hparams, whose dtypes are fixed so that a member alone is as in a company."""
+        if not takes_hparams and jax.tree.leaves(hparams):
+            raise ValueError(
+                f"{hparams=} would have no effect: give optimizer (or model) as a function of hparams, such as "
+                f"lambda h: optax.sgd(h['learning_rate'])."
+            )
+        hparams = jax.tree.map(lambda h: jnp.asarray(h, jnp.result_type(h)), hparams)
+        member_model = model if isinstance(model, Model) else model(hparams)
+        if not isinstance(member_model, Model):
+            raise TypeError(f"model(hparams) must give a Model, got {member_model!r}.")
+        transformation = optimizer
+        if not isinstance(transformation, optax.GradientTransformation):
+            transformation = transformation(hparams)
+        if not isinstance(transformation, optax.GradientTransformation):
+            raise TypeError(
+                f"optimizer(hparams) must give an optax GradientTransformation, got {transformation!r}."
+            )
+        return member_model, optax.with_extra_args_support(transformation), hparams
+
+    def init(key: PRNGKeyArray, hparams: HParams = None) -> State:
+        if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
+            raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")
+        member_model, member_optimizer, _ = built(hparams)
+        if not isinstance(model, Model):
+            _check_outputs(member_model, batch, loss, is_solved)
+        params = member_model.init(key)
+        # The constant keeps this stream apart from the model's own `split(key)[i]`, which is `fold_in(key, i)`.
+        key_shuffle = jax.random.fold_in(key, zlib.crc32(b"shuffle")) if mini_batches and shuffle else None
+        optimizer_state = jax.tree.map(jnp.asarray, member_optimizer.init(params))
+        return State(params, optimizer_state, jnp.int32(0), jnp.int32(-1), key_shuffle)
+
+    def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
+        member_model, member_optimizer, hparams = built(hparams)
+
+        update = gradient_step(member_model, member_optimizer, loss)
+        learned = Learned(state.params, state.optimizer_state)
+        if mini_batches:
+            order = jnp.arange(n)
+            if state.key_shuffle is not None:
+                order = jax.random.permutation(jax.random.fold_in(state.key_shuffle, state.epoch), n)
+            learned, info = by_mini_batches(update, learned, batch, rows, order)
+            y_hat = member_model.apply(state.params, batch.x)
+            value = loss(y_hat, batch.y)
+        else:
+            learned, value, y_hat = update(learned, *batch)
+            info = Info(value, accuracy(y_hat, batch.y))
+
+        holds = is_solved(y_hat, batch.y, value)
+        solved_epoch = jnp.where((state.solved_epoch < 0) & holds, state.epoch, state.solved_epoch)
+        new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle)
+        if stop_when_solved:
+            frozen = state._replace(solved_epoch=solved_epoch)
+            new = jax.tree.map(lambda old, new: jnp.where(solved_epoch >= 0, old, new), frozen, new)
+        return new, info
+
+    def first_of(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
+        """Trains on for `epochs`, static or traced; what the first of them reported."""
+
+        def body(i, carry):
+            state, first = carry
+            state, info = step(state, hparams)
+            return state, jax.tree.map(lambda new, old: jnp.where(i == 0, new, old), info, first)
+
+        _, info = jax.eval_shape(step, state, hparams)
+        none_yet = jax.tree.map(lambda i: jnp.zeros(i.shape, i.dtype), info)
+        return lax.fori_loop(0, epochs, body, (state, none_yet))
+
+    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
+        every = MAX_EPOCHS if record_every is None else record_every
+        starts = jnp.arange(record_slots, dtype=jnp.int32) * every
+        return lax.scan(
+            lambda state, start: first_of(state, hparams, jnp.clip(epochs - start, 0, every)), state, starts
+        )
+
+    def finish(state: State, hparams: HParams = None) -> Result:
+        member_model, *_ = built(hparams)
+        y_hat = member_model.apply(state.params, batch.x)
+        value = loss(y_hat, batch.y)
+        holds = is_solved(y_hat, batch.y, value)
+        solved_epoch = jnp.where((state.solved_epoch < 0) & holds, state.epoch, state.solved_epoch)
+        if stop_when_solved:  # a frozen network stays solved, whatever the last bit of its loss
+            holds = solved_epoch >= 0
+        return Result(
+            params=state.params,
+            loss=value,
+            accuracy=accuracy(y_hat, batch.y),
+            predictions=y_hat,
+            outcome=jnp.where(
+                _all_finite((value, state.params)),
+                jnp.where(holds, Outcome.SOLVED, Outcome.UNSOLVED),
+                Outcome.DIVERGED,
+            ).astype(jnp.int32),
+            solved_epoch=solved_epoch,
+            epochs=state.epoch,
+            history=None,
+        )
+
+    def run(key: PRNGKeyArray, hparams: HParams = None) -> Result:
+        state = init(key, hparams)
+        if record_every is None:
+            state, _ = first_of(state, hparams, epochs)
+            return finish(state, hparams)
+        records, rest = divmod(epochs, record_every)
+        state, info = lax.scan(lambda s, _: first_of(s, hparams, record_every), state, length=records)
+        if rest:
+            state, last = first_of(state, hparams, rest)
+            info = jax.tree.map(lambda i, j: jnp.append(i, j), info, last)
+        recorded = jnp.arange(0, epochs, record_every, dtype=jnp.int32)
+        return finish(state, hparams)._replace(history=History(recorded, *info))
+
+    return Trainer(init, step, run, advance, finish, epochs, record_every, record_slots)
+
+
+def _check_outputs(model: Model, batch: Batch, loss: Loss, is_solved: SolvedRule) -> None:
+    """Checks by shapes alone that model, data, loss and rule fit one another."""
+    y_hat = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), batch.x))
+    if getattr(y_hat, "shape", None) != batch.y.shape:
+        raise ValueError(f"model gives outputs {y_hat} for batch.x; batch.y has shape {batch.y.shape}.")
+    value = jax.eval_shape(lambda y_hat: loss(y_hat, batch.y), y_hat)
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"loss(y_hat, y) must give a real scalar, got {value}.")
+    holds = jax.eval_shape(lambda y_hat, value: is_solved(y_hat, batch.y, value), y_hat, value)
+    if getattr(holds, "shape", None) != () or holds.dtype != jnp.bool_:
+        raise ValueError(f"solved(y_hat, y, loss) must give a Boolean scalar, got {holds}.")
+
+
+def _all_finite(tree: Any) -> Bool[Array, ""]:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))

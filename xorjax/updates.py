@@ -1,0 +1,82 @@
+"""One pass over the data: gradients of the loss and steps of the optimizer, by full batch or mini-batches."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from xorjax.losses import Loss, accuracy
+from xorjax.models import Model
+from xorjax.tasks import AnyArray, Batch
+
+
+class Info(NamedTuple):
+    """What an epoch reports and does not carry: as Keras does, from before its update."""
+
+    loss: Float[AnyArray, "*members"]
+    accuracy: Float[AnyArray, "*members"]
+
+
+class Learned(NamedTuple):
+    """What learning changes."""
+
+    params: Any
+    optimizer_state: Any
+
+
+Update = Callable[[Learned, AnyArray, AnyArray], tuple[Learned, Array, Array]]
+
+
+def gradient_step(model: Model, optimizer: optax.GradientTransformationExtraArgs, loss: Loss) -> Update:
+    """`update(learned, x, y) -> (learned, loss, y_hat)`, the last two from before the update."""
+
+    def update(learned: Learned, x: AnyArray, y: AnyArray) -> tuple[Learned, Array, Array]:
+        def objective(params: Any) -> tuple[Array, Array]:
+            y_hat = model.apply(params, x)
+            return loss(y_hat, y), y_hat
+
+        (value, y_hat), grads = jax.value_and_grad(objective, has_aux=True)(learned.params)
+        updates, optimizer_state = optimizer.update(
+            grads,
+            learned.optimizer_state,
+            learned.params,
+            value=value,  # this and what follows for the optimizers that ask for it; the others never see it
+            grad=grads,
+            value_fn=lambda params: objective(params)[0],
+        )
+        new = Learned(optax.apply_updates(learned.params, updates), optimizer_state)
+        return with_dtypes_of(new, learned), value, y_hat
+
+    return update
+
+
+def by_mini_batches(
+    update: Update, learned: Learned, batch: Batch, batch_size: int, order: Int[Array, " n"]
+) -> tuple[Learned, Info]:
+    """Updates by batches of the rows in this order, the last with what is left; the Info is the mean over rows."""
+    n = len(order)
+    rest = n % batch_size
+    x, y = jnp.asarray(batch.x)[order], jnp.asarray(batch.y)[order]
+
+    def update_one(learned: Learned, xy: tuple[Array, Array]) -> tuple[Learned, Info]:
+        learned, value, y_hat = update(learned, *xy)
+        return learned, Info(value, accuracy(y_hat, xy[1]))
+
+    def full(rows: Array) -> Array:
+        return rows[: n - rest].reshape(n // batch_size, batch_size, *rows.shape[1:])
+
+    learned, infos = lax.scan(update_one, learned, (full(x), full(y)))
+    info = jax.tree.map(lambda i: jnp.sum(i) * (batch_size / n), infos)
+    if rest:
+        learned, last = update_one(learned, (x[n - rest :], y[n - rest :]))
+        info = jax.tree.map(lambda i, j: i + j * (rest / n), info, last)
+    return learned, info
+
+
+def with_dtypes_of(new: Any, old: Any) -> Any:
+    """`new` in the dtypes of `old`: an optimizer may promote (float32 rate, bfloat16 params), a loop may not."""
+    return jax.tree.map(lambda n, o: n if n.dtype == o.dtype else n.astype(o.dtype), new, old)
