@@ -1,5 +1,6 @@
 """Train a tiny neural network a million times: pure functions in JAX, and seed ensembles of them."""
 
+from xorjax.ensemble import train_blocks, train_ensemble
 from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
 from xorjax.models import Dense, Model, mlp, normal, summary, uniform
@@ -29,6 +30,8 @@ __all__ = [
     "solved_by_40_20_40",
     "solved_by_loss",
     "summary",
+    "train_blocks",
+    "train_ensemble",
     "trainer",
     "truth_table",
     "uniform",

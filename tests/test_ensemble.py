@@ -1,0 +1,244 @@
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xorjax as xj
+from xorjax import ensemble
+
+MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
+TRAINER = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
+RATE = {"learning_rate": 2.0}
+
+
+def assert_results_close(got, wanted, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert np.shape(a) == np.shape(b)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+def assert_results_equal(got, wanted):
+    assert_results_close(got, wanted, rtol=0, atol=0)
+
+
+def member(results, i):
+    return jax.tree.map(lambda leaf: leaf[i], results)
+
+
+@pytest.mark.parametrize("seeds", [range(3), [5, 0, 4294967295], np.array([7, 7, 2**31], np.uint32)])
+def test_a_member_is_its_seed_trained_alone(seeds):
+    results = xj.train_ensemble(TRAINER, seeds, RATE, chunk_size=4)
+    assert all(isinstance(leaf, np.ndarray) and len(leaf) == 3 for leaf in jax.tree.leaves(results))
+    for i, seed in enumerate(seeds):
+        alone = jax.jit(TRAINER.run)(jax.random.key(int(seed)), RATE)
+        assert_results_close(member(results, i), alone)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 5])
+@pytest.mark.parametrize("record_every", [None, 7])
+def test_chunks_give_what_one_chunk_gives(chunk_size, record_every):
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60, record_every=record_every)
+    whole = xj.train_ensemble(trainer, range(10), RATE, chunk_size=10)
+    assert_results_close(xj.train_ensemble(trainer, range(10), RATE, chunk_size=chunk_size), whole)
+
+
+@given(
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40, unique=True).flatmap(
+        lambda seeds: st.tuples(st.just(seeds), st.permutations(seeds))
+    )
+)
+@settings(max_examples=15)
+def test_in_blocks_of_one_size_a_member_has_the_same_bits_in_any_company_and_order(seeds):
+    first, second = seeds
+    a = xj.train_ensemble(TRAINER, first, RATE, chunk_size=16)
+    b = xj.train_ensemble(TRAINER, second, RATE, chunk_size=16)
+    for seed in first[:5]:
+        assert_results_equal(member(a, first.index(seed)), member(b, second.index(seed)))
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(ensemble, "_threads", lambda threads=threads: threads)
+        results.append(xj.train_ensemble(TRAINER, range(50), RATE, chunk_size=8))
+    assert_results_equal(results[1], results[0])
+    assert_results_equal(results[2], results[0])
+
+
+def test_rounds_of_any_length_give_the_same_bits(monkeypatch):
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=300, record_every=7)
+    whole = xj.train_ensemble(trainer, range(5), RATE, chunk_size=8)
+    alone = [jax.jit(trainer.run)(jax.random.key(seed), RATE) for seed in range(5)]
+    np.testing.assert_array_equal(whole.history.epoch, alone[0].history.epoch)
+    np.testing.assert_allclose(whole.history.loss, [a.history.loss for a in alone], rtol=1e-5)
+    for epochs in (1, 3, 7, 11, 100):
+        monkeypatch.setattr(ensemble._Work, "completed", lambda *_: None)
+        monkeypatch.setattr(ensemble._Work, "FIRST_ROUND", epochs)
+        assert_results_equal(xj.train_ensemble(trainer, range(5), RATE, chunk_size=8), whole)
+
+
+def test_more_records_than_fit_one_round_are_all_kept():
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=1000, record_every=3)
+    results = xj.train_ensemble(trainer, range(2), RATE, chunk_size=2)
+    alone = jax.jit(trainer.run)(jax.random.key(1), RATE)
+    assert results.history.loss.shape == (2, 334)
+    np.testing.assert_array_equal(results.history.epoch, np.arange(0, 1000, 3))
+    np.testing.assert_allclose(results.history.loss[1], alone.history.loss, rtol=1e-4)
+    np.testing.assert_array_equal(results.history.accuracy[1], alone.history.accuracy)
+
+
+def test_hyper_parameters_are_shared_or_one_for_each_member():
+    trainer = xj.trainer(
+        lambda h: xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["scale"])),
+        XOR,
+        lambda h: optax.sgd(h["optimizer"]["learning_rate"], h["optimizer"]["momentum"]),
+        epochs=60,
+    )
+    rates, scales = [0.1, 1.0, 3.0], np.array([0.5, 1.0, 2.0])
+    hparams = {"optimizer": {"learning_rate": np.array(rates), "momentum": 0.5}, "scale": scales}
+    results = xj.train_ensemble(trainer, [4, 4, 9], hparams, chunk_size=4)
+    for i, seed in enumerate([4, 4, 9]):
+        own = {"optimizer": {"learning_rate": rates[i], "momentum": 0.5}, "scale": float(scales[i])}
+        alone = jax.jit(trainer.run)(jax.random.key(seed), own)
+        assert_results_close(member(results, i), alone, rtol=1e-4)
+    assert results.loss[0] != results.loss[1]
+
+
+def test_a_shared_hyper_parameter_is_the_same_as_one_repeated():
+    shared = xj.train_ensemble(TRAINER, range(5), RATE, chunk_size=8)
+    for repeated in (np.full(5, 2.0), [2.0] * 5):
+        assert_results_equal(
+            xj.train_ensemble(TRAINER, range(5), {"learning_rate": repeated}, chunk_size=8), shared
+        )
+
+
+def test_the_number_of_members_and_the_values_of_hparams_compile_nothing(compilations):
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=40, record_every=9)
+    xj.train_ensemble(trainer, range(20), RATE, chunk_size=8)
+    assert compilations
+    for seeds, rate in ((range(20), 2.0), ([3], 0.5), (np.arange(100, 133), np.linspace(0.1, 1, 33))):
+        compilations.clear()
+        xj.train_ensemble(trainer, seeds, {"learning_rate": rate}, chunk_size=8)
+        assert compilations == []
+
+
+def test_a_member_that_diverges_changes_no_other():
+    model = xj.mlp((2, 4, 1), hidden="relu", output="linear")
+    trainer = xj.trainer(model, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
+    rates = np.full(8, 0.1)
+    healthy = xj.train_ensemble(trainer, range(8), {"learning_rate": rates}, chunk_size=8)
+    rates[3] = 1e6
+    mixed = xj.train_ensemble(trainer, range(8), {"learning_rate": rates}, chunk_size=8)
+    assert mixed.outcome[3] == xj.Outcome.DIVERGED
+    others = np.delete(np.arange(8), 3)
+    assert (healthy.outcome != xj.Outcome.DIVERGED).all()
+    assert_results_equal(member(mixed, others), member(healthy, others))
+
+
+def test_stop_and_mini_batches_follow_each_member():
+    trainer = xj.trainer(
+        xj.mlp((2, 4, 1)),
+        XOR,
+        lambda h: optax.sgd(h["learning_rate"], 0.9),
+        epochs=1500,
+        batch_size=3,
+        stop="solved",
+    )
+    results = xj.train_ensemble(trainer, range(6), RATE, chunk_size=8)
+    solved = results.outcome == xj.Outcome.SOLVED
+    assert len(set(results.epochs[solved])) > 1
+    np.testing.assert_array_equal(results.epochs[solved], results.solved_epoch[solved])
+    assert (results.epochs[~solved] == 1500).all()
+    for i in np.flatnonzero(solved):
+        alone = jax.jit(trainer.run)(jax.random.key(int(i)), RATE)
+        assert abs(int(alone.epochs) - int(results.epochs[i])) <= 2
+
+
+def test_progress_grows_from_nothing_to_all():
+    calls = []
+    trainer = xj.trainer(MODEL, XOR, optax.sgd(0.1), epochs=30_000)
+    xj.train_ensemble(
+        trainer,
+        range(300),
+        chunk_size=64,
+        progress=lambda *call: calls.append((*call, threading.current_thread())),
+    )
+    done, total, threads = zip(*calls, strict=True)
+    assert set(total) == {300}
+    assert list(done) == sorted(done)
+    assert done[-1] == 300
+    assert len(set(done)) > 3
+    assert all(isinstance(d, int) for d in done)
+    assert set(threads) == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_stops_the_work_within_a_round(error):
+    trainer = xj.trainer(MODEL, XOR, optax.sgd(0.1), epochs=10**9)
+
+    def interrupt(done, total):
+        raise error("enough")
+
+    begun = time.perf_counter()
+    with pytest.raises(error, match="enough"):
+        xj.train_ensemble(trainer, range(64), chunk_size=16, progress=interrupt)
+    assert time.perf_counter() - begun < 60  # where the epochs alone would take hours
+    assert not [t for t in threading.enumerate() if t.name.startswith("xorjax")]
+
+
+def test_blocks_come_in_order_and_closing_stops_the_rest():
+    blocks = xj.train_blocks(TRAINER, range(10**9), RATE, chunk_size=16)
+    where, first = next(blocks)
+    assert where == slice(0, 16)
+    assert next(blocks)[0] == slice(16, 32)
+    blocks.close()
+    assert_results_equal(first, xj.train_ensemble(TRAINER, range(16), RATE, chunk_size=16))
+    assert not [t for t in threading.enumerate() if t.name.startswith("xorjax")]
+
+
+def test_settings_of_the_calling_thread_hold_for_the_work():
+    with jax.enable_x64(True):
+        trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
+        results = xj.train_ensemble(trainer, range(3), RATE, chunk_size=4)
+        alone = jax.jit(trainer.run)(jax.random.key(2), RATE)
+    assert results.loss.dtype == results.params[0].kernel.dtype == np.float64
+    np.testing.assert_allclose(results.loss[2], alone.loss, rtol=1e-12)
+
+
+def test_members_of_a_low_precision_model():
+    trainer = xj.trainer(
+        xj.mlp((2, 2, 1), dtype=jnp.bfloat16), XOR, optax.sgd(1.0, 0.5), epochs=20, batch_size=3, record_every=2
+    )
+    results = xj.train_ensemble(trainer, range(3), chunk_size=4)
+    assert results.predictions.dtype == results.history.loss.dtype == jnp.bfloat16
+    alone = jax.jit(trainer.run)(jax.random.key(1))
+    np.testing.assert_allclose(np.float64(results.loss[1]), np.float64(alone.loss), rtol=0.02)
+
+
+MEMORY = """
+import resource, sys
+import optax
+import xorjax as xj
+trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=2)
+for members in (1_000, int(sys.argv[1])):
+    for _ in xj.train_blocks(trainer, range(members), chunk_size=1000):
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_depends_on_the_block_and_not_on_the_number_of_members():
+    def peak_megabytes(members):
+        command = [sys.executable, "-c", MEMORY, str(members)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+
+    assert peak_megabytes(1_000_000) < peak_megabytes(10_000) + 20  # the results alone would be 76 MB

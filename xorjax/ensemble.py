@@ -1,0 +1,238 @@
+"""Many members from one trainer: seeds and hyper-parameters in, padded blocks through an engine, results out.
+
+Every block has the same number of members, so one compilation serves any number of them, and memory depends
+on the block alone. Blocks run on as many threads as there are CPU cores, in rounds of a fraction of a second,
+so that a run can report and can be interrupted.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xorjax._checks import named, whole_number
+from xorjax.engines import Engine, Programs
+from xorjax.engines import vmap as vmap_engine
+from xorjax.members import checked_hparams, checked_seeds
+from xorjax.training import History, HParams, Result, Trainer
+
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in [vmap_engine.ENGINE]}
+ROUND_SECONDS = 0.2
+Progress = Callable[[int, int], None]
+
+
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Trains one member for each seed, as `trainer.run(jax.random.key(seed), hparams)` does.
+
+    Args:
+      trainer: from `xj.trainer(...)`.
+      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1.
+      hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
+        (one value for each member; a list counts as an array).
+      engine: "vmap", or "auto" to choose from the program and the platform.
+      chunk_size: members in a block; None lets the engine choose. Memory grows with it. The last block is
+        filled up with members whose results are dropped, so that every block runs the same program.
+      progress: called as `progress(done, total)` in this thread, with the members finished (those under way
+        count by the share of their epochs, rounded down in sum) and the number of seeds.
+
+    Returns:
+      A `Result` of NumPy arrays, member axis first, in the order of `seeds`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    results: Result | None = None
+    for members, block in train_blocks(
+        trainer, seeds, hparams, engine=engine, chunk_size=chunk_size, progress=progress
+    ):
+        if results is None:
+            results = _empty_like(block, len(seeds))
+        for whole, part in zip(_per_member(results), _per_member(block), strict=True):
+            whole[members] = part
+    assert results is not None, "seeds are never empty here"
+    return results
+
+
+def train_blocks(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> Generator[tuple[slice, Result]]:
+    """`train_ensemble` block by block: yields which members, and their results, in order.
+
+    For results that need not be kept together in memory, or are wanted before the last is done. Closing the
+    iterator, or an interrupt, stops the work within a round.
+    """
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
+    seeds = checked_seeds(seeds)
+    hparams = checked_hparams(hparams, len(seeds))
+    chosen = named("engine", engine, {"auto": vmap_engine.ENGINE, **ENGINES})
+    if chunk_size is None:
+        chunk_size = chosen.block_size(trainer)
+    else:
+        chunk_size = whole_number("chunk_size", chunk_size, 1, 2**24)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"{progress=} must be a function of done and total.")
+    return _blocks(trainer, seeds, hparams, chosen, chunk_size, progress or (lambda done, total: None))
+
+
+class _Compiled(NamedTuple):
+    """The executables of one block shape; running them depends on no setting of the running thread."""
+
+    advance: Callable[..., Any]
+    finish: Callable[..., Any]
+
+
+class _Work:
+    """What the threads of one ensemble share: how much is done, how long a round may be, whether to stop."""
+
+    FIRST_ROUND = 16
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.cancelled = threading.Event()
+        self.member_epochs = 0
+        self.round_epochs = self.FIRST_ROUND
+
+    def completed(self, epochs: int, members: int, seconds: float) -> None:
+        with self.lock:
+            self.member_epochs += epochs * members
+            self.round_epochs = max(1, min(4 * epochs, int(epochs * ROUND_SECONDS / max(seconds, 1e-9))))
+
+
+def _blocks(
+    trainer: Trainer, seeds: Any, hparams: HParams, engine: Engine, block_size: int, progress: Progress
+) -> Generator[tuple[slice, Result]]:
+    total = len(seeds)
+    programs = engine.programs(trainer)
+    work = _Work()
+    threads = _threads()
+    pending: deque[tuple[slice, Future[Result]]] = deque()
+
+    def wait_for(future: Future[Result]) -> Result:
+        while True:
+            try:
+                return future.result(timeout=0.1)
+            except FutureTimeout:
+                if future.done():  # a timeout of the work's own
+                    raise
+                progress(min(work.member_epochs // trainer.epochs, total), total)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="xorjax")
+    try:
+        for start in range(0, total, block_size):
+            members = slice(start, min(start + block_size, total))
+            states, block_hparams, compiled = _prepared(programs, seeds, hparams, members, block_size)
+            run = pool.submit(_run, trainer, compiled, states, block_hparams, members.stop - start, work)
+            pending.append((members, run))
+            if len(pending) > threads:
+                done, run = pending.popleft()
+                yield done, wait_for(run)
+        while pending:
+            done, run = pending.popleft()
+            yield done, wait_for(run)
+        progress(total, total)
+    finally:
+        work.cancelled.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepared(
+    programs: Programs, seeds: Any, hparams: HParams, members: slice, block_size: int
+) -> tuple[Any, HParams, _Compiled]:
+    """Initial states of a full block, on the device, and what to run them with.
+
+    All that reads JAX's thread-local settings (x64, default device, …) is done here, in the caller's thread.
+    """
+
+    def filled(values: Any) -> np.ndarray:
+        part = np.asarray(values[members])
+        return np.concatenate([part, np.repeat(part[-1:], block_size - len(part), axis=0)])
+
+    block_seeds = jnp.asarray(filled(seeds).astype(np.uint32))
+    block_hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
+    states = programs.init(block_seeds, block_hparams)
+    compiled = _Compiled(
+        programs.advance.lower(states, block_hparams, np.int32(0)).compile(),  # type: ignore[attr-defined]
+        programs.finish.lower(states, block_hparams).compile(),  # type: ignore[attr-defined]
+    )
+    return states, block_hparams, compiled
+
+
+def _run(
+    trainer: Trainer, compiled: _Compiled, states: Any, hparams: HParams, members: int, work: _Work
+) -> Result:
+    """All epochs of one block, in rounds; the results of its first `members`, on the host."""
+    records = []
+    epoch = 0
+    while epoch < trainer.epochs:
+        if work.cancelled.is_set():
+            raise RuntimeError("cancelled")
+        epochs = _round_epochs(trainer, epoch, work.round_epochs)
+        begun = time.perf_counter()
+        states, infos = compiled.advance(states, hparams, np.int32(epochs))
+        jax.block_until_ready(states)
+        work.completed(epochs, members, time.perf_counter() - begun)
+        if trainer.record_every is not None and epoch % trainer.record_every == 0:
+            given = -(-epochs // trainer.record_every)
+            records.append([np.asarray(info)[:given, :members].T for info in infos])
+        epoch += epochs
+    result = jax.tree.map(lambda a: np.asarray(a)[:members], compiled.finish(states, hparams))
+    if trainer.record_every is None:
+        return result
+    loss, accuracy = (np.concatenate(parts, axis=1) for parts in zip(*records, strict=True))
+    recorded = np.arange(0, trainer.epochs, trainer.record_every, dtype=np.int32)
+    return result._replace(history=History(recorded, loss, accuracy))
+
+
+def _round_epochs(trainer: Trainer, epoch: int, budget: int) -> int:
+    """Epochs of the next round: about `budget`, in whole record intervals or within one."""
+    left = trainer.epochs - epoch
+    every = trainer.record_every
+    if every is None:
+        return min(budget, left)
+    into = epoch % every
+    if into or budget < every:
+        return min(budget, every - into, left)
+    return min(min(budget // every, trainer.record_slots) * every, left)
+
+
+def _threads() -> int:
+    """One a core where members run on cores; elsewhere one that computes and one that waits for results."""
+    if jax.default_backend() != "cpu":
+        return 2
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _empty_like(block: Result, n_members: int) -> Result:
+    results = jax.tree.map(lambda a: np.empty((n_members, *a.shape[1:]), a.dtype), block)
+    if block.history is None:
+        return results
+    return results._replace(history=results.history._replace(epoch=block.history.epoch))
+
+
+def _per_member(results: Result) -> list[np.ndarray]:
+    """All arrays but `history.epoch`, which the members share."""
+    history = results.history and results.history._replace(epoch=None)
+    return jax.tree.leaves(results._replace(history=history))

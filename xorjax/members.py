@@ -1,0 +1,66 @@
+"""Who the members of an ensemble are: a seed and hyper-parameters each, and by nothing else are they named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from xorjax.tasks import is_real
+from xorjax.training import HParams
+
+MAX_SEED = 2**32 - 1
+
+
+def checked_seeds(seeds: Any) -> range | np.ndarray:
+    """The seeds as a range, which costs no memory, or an array.
+
+    Raises:
+      TypeError, ValueError: if they are not whole numbers from 0 to 2^32 − 1, at least one of them.
+    """
+    if isinstance(seeds, range):
+        checked, ends = seeds, [*seeds[:1], *seeds[-1:]]
+    else:
+        if not isinstance(seeds, Sequence | np.ndarray | jax.Array) or isinstance(seeds, str):
+            raise TypeError(f"{seeds=} must be a range, list or array of whole numbers; try range({seeds}).")
+        checked = np.asarray(seeds)
+        if checked.ndim != 1:
+            raise ValueError(f"seeds must have one axis, got shape {checked.shape}.")
+        if checked.dtype.kind in "iu":
+            ends = [int(checked.min()), int(checked.max())] if checked.size else []
+        elif all(type(seed) is int for seed in seeds):  # none at all, or too large for NumPy's integers
+            ends = sorted(seeds)
+        else:
+            raise TypeError(f"seeds must be whole numbers, got dtype {checked.dtype}.")
+    if not ends:
+        raise ValueError("seeds must hold at least one seed, got none.")
+    if min(ends) < 0 or max(ends) > MAX_SEED:
+        raise ValueError(f"seeds must be between 0 and 2**32 - 1 = {MAX_SEED}, got {min(ends)} to {max(ends)}.")
+    return checked
+
+
+def checked_hparams(hparams: HParams, n_members: int) -> HParams:
+    """`hparams` with every leaf a NumPy array that has a leading member axis (a view, where it is shared).
+
+    Raises:
+      TypeError, ValueError: naming the leaf, if it is not real, is nan, or is as long as something else.
+    """
+
+    def checked(path: Any, leaf: Any) -> np.ndarray:
+        name = f"hparams{jax.tree_util.keystr(path)}"
+        array = np.asarray(leaf)
+        if not is_real(array.dtype):
+            raise TypeError(f"{name}={leaf!r} must be a real number, or an array of them.")
+        if (nan := np.isnan(array)).any():
+            which = f"; member {np.argwhere(nan)[0, 0]} is" if array.ndim else ""
+            raise ValueError(f"{name} must not be nan{which}.")
+        if array.ndim == 0:
+            return np.broadcast_to(array, (n_members,))
+        if array.shape[0] != n_members:
+            raise ValueError(
+                f"{name} has shape {array.shape}; it must be a scalar or have a leading axis of "
+                f"{n_members}, the number of seeds."
+            )
+        return array
+
+    return jax.tree_util.tree_map_with_path(checked, hparams, is_leaf=lambda node: isinstance(node, list))
