@@ -1,0 +1,154 @@
+"""What an ensemble says as a whole: shares with intervals, quantiles, survival, what the members ended as.
+
+NumPy and SciPy on results that are on the host; takes arrays, not ensembles, so that any part can be asked.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import ArrayLike, Bool, Float, Int
+from scipy import stats
+
+
+class Proportion(NamedTuple):
+    """A share of members, with an interval."""
+
+    number: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """number / total."""
+        return self.number / self.total
+
+
+def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> Proportion:
+    """Share of members for which something holds, with Wilson's score interval (Wilson 1927; SciPy's).
+
+    Raises:
+      ValueError: if there are no members.
+
+    >>> p = proportion(np.array([True] * 57 + [False] * 43))
+    >>> p.share, round(p.low, 3), round(p.high, 3)
+    (0.57, 0.472, 0.663)
+    """
+    holds = np.asarray(holds, bool)
+    if holds.size == 0:
+        raise ValueError("holds must have at least one member, got none.")
+    count = int(holds.sum())
+    interval = stats.binomtest(count, holds.size).proportion_ci(confidence, method="wilson")
+    return Proportion(count, holds.size, float(interval.low), float(interval.high))
+
+
+def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
+    """Quantiles over members; a loss that is not a number counts as the largest, as infinity does."""
+    ordered = np.where(np.isnan(values), np.inf, values)
+    # Interpolation between a finite value and infinity would be nan; the next member's value is a member's.
+    return np.quantile(ordered.astype(np.float64), at, method="linear" if np.isfinite(ordered).all() else "higher")
+
+
+def epochs_to_solve(solved_epoch: Int[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
+    """Epochs within which these shares of all members first met the solved rule; infinite if fewer ever did."""
+    solved_epoch = np.asarray(solved_epoch)
+    return np.quantile(np.where(solved_epoch < 0, np.inf, solved_epoch), at, method="higher")
+
+
+class SurvivalCurve(NamedTuple):
+    """Share of members not solved after each of these epochs; constant from epoch to epoch."""
+
+    epoch: Float[np.ndarray, " steps"]
+    unsolved: Float[np.ndarray, " steps"]
+
+
+def survival_curve(solved_epoch: Int[ArrayLike, " members"], epochs: int) -> SurvivalCurve:
+    """The Kaplan-Meier estimate, members that never met the rule being censored at `epochs` (SciPy's ecdf)."""
+    solved_epoch = np.asarray(solved_epoch)
+    ever = solved_epoch >= 0
+    if not ever.any():  # SciPy needs an event to make a curve of
+        return SurvivalCurve(np.array([0.0, epochs]), np.ones(2))
+    data = stats.CensoredData(
+        uncensored=solved_epoch[ever].astype(float), right=np.full((~ever).sum(), float(epochs))
+    )
+    curve = stats.ecdf(data).sf
+    inside = curve.quantiles <= epochs
+    return SurvivalCurve(
+        np.concatenate([[0.0], curve.quantiles[inside], [epochs]]),
+        np.concatenate([[1.0], curve.probabilities[inside], curve.probabilities[inside][-1:]]),
+    )
+
+
+class OutcomeClass(NamedTuple):
+    """Members that ended alike."""
+
+    name: str
+    number: int
+    patterns: dict[str, int]  # rounded predictions, commonest first
+
+
+ROUNDED = {"0": 0.0, "⅓": 1 / 3, "½": 0.5, "⅔": 2 / 3, "1": 1.0}
+_SYMBOLS = np.array(list(ROUNDED))
+
+
+def outcome_classes(
+    predictions: Float[ArrayLike, "members n 1"], targets: Float[ArrayLike, "n 1"]
+) -> list[OutcomeClass]:
+    """What members ended as, by their predictions rounded to the nearest of 0, ⅓, ½, ⅔, 1.
+
+    These are the outputs of a sigmoid network with mean squared error at the targets of a Boolean function and
+    at its plateaus, where the rows that the network does not tell apart get the mean of their targets: on XOR
+    two rows at ½, three at ⅔ or ⅓, or all four at ½.
+
+    Returns:
+      The classes that occur, largest first.
+
+    Raises:
+      ValueError: if the shapes do not fit, or a target is not 0 or 1.
+    """
+    predictions, targets = np.asarray(predictions), np.asarray(targets)
+    if predictions.ndim != 3 or predictions.shape[1:] != targets.shape or targets.shape[1] != 1:
+        raise ValueError(
+            f"predictions have shape {predictions.shape} and targets {targets.shape}; "
+            f"they must be (members, n, 1) and (n, 1)."
+        )
+    if not np.isin(targets, (0, 1)).all():
+        raise ValueError("targets must be 0 or 1.")
+    outputs, ones = predictions[..., 0].astype(np.float64), targets[:, 0] == 1
+    rounded = _rounded(outputs)
+    off = rounded != np.where(ones, "1", "0")
+    n_off = off.sum(axis=1)
+    plateau = _rounded((off & ones).sum(axis=1) / np.maximum(n_off, 1))
+    stuck = (n_off > 1) & (~off | (rounded == plateau[:, None])).all(axis=1)
+    conditions = {
+        "not a number": np.isnan(outputs).any(axis=1),
+        "at the targets": n_off == 0,
+        "all at ½": stuck & (plateau == "½") & (n_off == len(ones)),
+        "stuck at ½, the rest at the targets": stuck & (plateau == "½"),
+        "stuck at ⅔ or ⅓, the rest at the targets": stuck,
+        "all right, short of the targets": ((outputs > 0.5) == ones).all(axis=1),
+        "elsewhere": np.ones(len(outputs), bool),
+    }
+    ended_as = np.argmax(list(conditions.values()), axis=0)  # the first that holds
+    classes = [
+        OutcomeClass(name, int(members.sum()), _counted(rounded[members]))
+        for i, name in enumerate(conditions)
+        if (members := ended_as == i).any()
+    ]
+    return sorted(classes, key=lambda c: -c.number)
+
+
+def _rounded(outputs: np.ndarray) -> np.ndarray:
+    return _SYMBOLS[np.abs(outputs[..., None] - np.array(list(ROUNDED.values()))).argmin(axis=-1)]
+
+
+def _counted(patterns: np.ndarray) -> dict[str, int]:
+    rows, counts = np.unique(patterns, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {" ".join(rows[i]): int(counts[i]) for i in order}
+
+
+def share_better(loss: float, losses: Float[ArrayLike, " members"]) -> float:
+    """Share of members whose loss is above `loss` (or no number): what a single result is better than."""
+    return float(np.mean(~(np.asarray(losses) <= loss)))
