@@ -145,9 +145,7 @@ def mlp(
             layers.append(Dense(kernel, init_bias(key_bias, (n_out,), float_dtype)))
         return tuple(layers)
 
-    def apply(
-        params: Sequence[Dense], x: Shaped[ArrayLike, "*rows {sizes[0]}"]
-    ) -> Float[Array, "*rows {sizes[-1]}"]:
+    def apply(params: Sequence[Dense], x: Shaped[ArrayLike, "*rows n_in"]) -> Float[Array, "*rows n_out"]:
         h = jnp.asarray(x, params[0].kernel.dtype)
         if h.shape[-1:] != (sizes[0],):
             raise ValueError(f"x has shape {h.shape}; its last axis must be {sizes[0]}, as in {layer_sizes=}.")
@@ -207,12 +205,13 @@ def _size(layer: Dense) -> int:
     return int(np.prod(layer.kernel.shape) + np.prod(layer.bias.shape))
 
 
-def _readable(n_bytes: float) -> str:
+def _readable(n_bytes: int) -> str:
+    size = float(n_bytes)
     for unit in ("B", "KB", "MB"):
-        if n_bytes < 1024:
-            return f"{n_bytes:.2f} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.2f} GB"
+        if size < 1024:
+            return f"{size:.2f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GB"
 
 
 def _function(argument: str, value: Any, choices: dict[str, Any]) -> Callable:

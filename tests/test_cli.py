@@ -1,0 +1,267 @@
+"""The command through typer's runner, and as a process of its own, interrupted in mid-run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import optax
+import pytest
+from typer.testing import CliRunner
+
+import xorjax as xj
+from xorjax.cli import app
+from xorjax.options import optimizers, parse_seeds
+
+pytestmark = pytest.mark.lenient  # optax's optimizers mix dtypes
+COMMAND = [sys.executable, "-m", "xorjax"]
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "120"})
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+def test_train_is_the_tutorial(tmp_path):
+    result = run("train", "--seed", 1, "--learning-rate", 0.5, "--epochs", 5000, "--plot", tmp_path / "loss.png")
+    assert result.exit_code == 0, result.output
+    alone = jax.jit(xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=5000).run)(jax.random.key(1))
+    assert " Total params: 9 (36.00 B)" in result.stdout
+    outputs = re.findall(r"^([01] [01]) → ([\d.]+) +\(target ([01])\)$", result.stdout, re.M)
+    assert [(bits, target) for bits, _, target in outputs] == [
+        ("0 0", "0"),
+        ("0 1", "1"),
+        ("1 0", "1"),
+        ("1 1", "0"),
+    ]
+    np.testing.assert_allclose([float(o) for _, o, _ in outputs], alone.predictions[:, 0], atol=1e-4)
+    assert f"solved since epoch {alone.solved_epoch:,}: loss" in result.stdout
+    assert "accuracy 1.00 after 5,000 epochs" in result.stdout
+    assert is_png(tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "lbfgs", "polyak_sgd", "contrib.muon"])
+def test_train_with_any_optimizer_and_size(optimizer):
+    result = run(
+        "train",
+        "--optimizer",
+        optimizer,
+        "--learning-rate",
+        0.05,
+        "--epochs",
+        60,
+        "--hidden-units",
+        3,
+        "--batch-size",
+        3,
+    )
+    assert result.exit_code == 0, result.output
+    assert "after 60 epochs" in result.stdout
+
+
+def test_momentum_and_batch_size_are_those_of_the_trainer():
+    result = run(
+        "train", "--momentum", 0.9, "--learning-rate", 0.1, "--epochs", 700, "--batch-size", 3, "--seed", 4
+    )
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1, 0.9), epochs=700, batch_size=3)
+    alone = jax.jit(trainer.run)(jax.random.key(4))
+    loss = re.search(r"loss ([\d.e-]+), accuracy", result.stdout)
+    assert loss is not None, result.output
+    np.testing.assert_allclose(float(loss[1]), alone.loss, rtol=1e-4)
+
+
+def test_the_optimizers_are_those_of_optax():
+    assert {"sgd", "adam", "lion", "adafactor", "lbfgs", "noisy_sgd", "polyak_sgd", "contrib.prodigy"} <= set(
+        optimizers()
+    )
+    assert not {"clip", "scale_by_adam", "scale_by_learning_rate", "contrib.dpsgd"} & set(optimizers())
+
+
+def test_ensemble_reports_what_the_library_computes(tmp_path):
+    files = {"--json": tmp_path / "out.json", "--plot": tmp_path / "ensemble.png"}
+    args = ["--seeds", "5:105", "--learning-rate", 1.0, "--epochs", 2000, "--momentum", 0.5]
+    result = run("ensemble", *args, *[part for pair in files.items() for part in pair])
+    assert result.exit_code == 0, result.output
+    report = json.loads(files["--json"].read_text())
+    trainer = xj.trainer(
+        xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"], h["momentum"]), epochs=2000
+    )
+    results = xj.train_ensemble(trainer, range(5, 105), {"learning_rate": 1.0, "momentum": 0.5})
+    right = int((results.accuracy == 1).sum())
+    solved = int((results.outcome == xj.Outcome.SOLVED).sum())
+    assert 0 < solved <= right < 100
+    assert report["members"] == 100
+    assert (report["all_right"]["members"], report["solved"]["members"]) == (right, solved)
+    assert report["all_right"]["low"] < right / 100 < report["all_right"]["high"]
+    assert report["loss_quantiles"]["0.5"] == pytest.approx(float(np.median(results.loss)))
+    assert sum(c["members"] for c in report["ended_as"]) == 100
+    assert report["published"][0]["source"] == "the tutorial"
+    assert report["settings"] == {
+        "seeds": [5, 105],
+        "network": "2-2-1",
+        "optimizer": "sgd",
+        "learning_rate": 1.0,
+        "momentum": 0.5,
+        "epochs": 2000,
+        "batch_size": 4,
+    }
+    assert report["versions"]["jax"] == jax.__version__
+    for text in (
+        "100 members: 2-2-1, sgd, learning rate 1, momentum 0.5, 2,000 epochs",
+        f"all patterns right  {right}.0 %",
+        "were solved within epochs",
+        "at the targets",
+        'its reader, "seed 7"',
+    ):
+        assert text in result.stdout
+    assert is_png(files["--plot"])
+
+
+def test_nothing_solved_and_all_diverged_are_reported_too(tmp_path):
+    small = run(
+        "ensemble", "--seeds", 3, "--epochs", 2, "--json", tmp_path / "a.json", "--plot", tmp_path / "a.svg"
+    )
+    assert small.exit_code == 0, small.output
+    assert json.loads((tmp_path / "a.json").read_text())["epochs_to_solve"] == dict.fromkeys(
+        ("0.05", "0.25", "0.5", "0.75", "0.95")
+    )
+    assert "never" in small.stdout
+    wild = ["--optimizer", "adam", "--learning-rate", 1e38, "--epochs", 20]
+    result = run("ensemble", "--seeds", 3, *wild, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "b.json").read_text())["diverged"]["members"] == 3
+
+
+def test_info_names_versions_devices_and_engines():
+    result = run("info")
+    assert result.exit_code == 0
+    for name, value in {"xorjax": xj.__version__, "jax": jax.__version__, "engines": "vmap"}.items():
+        assert re.search(rf"^{name} +{re.escape(value)}", result.stdout, re.M)
+    assert str(jax.devices()[0]) in result.stdout
+
+
+WRONG = {
+    "an unknown command": (["trane"], "No such command 'trane'"),
+    "an unknown option": (["train", "--epoch", "5"], "No such option: --epoch"),
+    "no epochs": (["train", "--epochs", "0"], "'--epochs': 0 must be between 1 and 1073741824"),
+    "epochs in words": (["train", "--epochs", "many"], "'--epochs'"),
+    "a negative seed": (["train", "--seed", "-1"], "'--seed': -1 must be between 0 and 4294967295"),
+    "a seed over 2^32 - 1": (["train", "--seed", "4294967296"], "'--seed': 4294967296 must be between 0"),
+    "a nan learning rate": (
+        ["ensemble", "--learning-rate", "nan"],
+        "'--learning-rate': nan is not a finite number",
+    ),
+    "infinite momentum": (["ensemble", "--momentum", "inf"], "'--momentum': inf is not a finite number"),
+    "an unknown optimizer": (["train", "--optimizer", "adma"], "--optimizer='adma' must be one of"),
+    "an optimizer that needs more": (["train", "--optimizer", "contrib.sophia"], "can't be used here"),
+    "momentum for adam": (["train", "--optimizer", "adam", "--momentum", "0.9"], "the optimizer adam takes none"),
+    "no hidden units": (["train", "--hidden-units", "0"], "'--hidden-units': 0 must be between 1 and 1024"),
+    "a batch of five": (["ensemble", "--batch-size", "5"], "'--batch-size': 5 must be between 1 and 4"),
+    "seeds in words": (
+        ["ensemble", "--seeds", "ten"],
+        "'--seeds': 'ten' must be a count such as 10000, or a range",
+    ),
+    "no seeds": (["ensemble", "--seeds", "0"], "'--seeds': '0' must name at least one seed"),
+    "a backward range": (["ensemble", "--seeds", "9:5"], "'--seeds': '9:5' must name at least one seed"),
+    "seeds over 2^32": (["ensemble", "--seeds", "4294967297"], "all of them from 0 to 4294967295"),
+    "a figure of no kind": (["ensemble", "--plot", "a.gif"], "'--plot': 'a.gif' must end in .png, .pdf or .svg"),
+    "a figure nowhere": (["train", "--plot", "no/where/a.png"], "must be a file in an existing folder"),
+    "a report nowhere": (
+        ["ensemble", "--json", "no/where/a.json"],
+        "'--json': 'no/where/a.json' must be a file in",
+    ),
+    "a report on a folder": (["ensemble", "--json", "."], "'--json': '.' must be a file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_options_end_in_one_line_and_exit_code_2(name):
+    args, text = WRONG[name]
+    result = run(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert text in result.stderr
+    assert result.stderr.startswith("xorjax: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_seeds_are_a_count_or_a_range():
+    assert parse_seeds("10000") == range(10_000)
+    assert parse_seeds("5:900") == range(5, 900)
+    assert parse_seeds("4294967295:4294967296") == range(2**32 - 1, 2**32)
+
+
+def test_a_process_ends_with_the_report_alone_on_stdout():
+    args = ["ensemble", "--seeds", "20", "--epochs", "50"]
+    done = subprocess.run([*COMMAND, *args], capture_output=True, text=True, check=True)
+    assert "20 members: 2-2-1, sgd, learning rate 0.01, 50 epochs" in done.stdout
+    assert "100%" in done.stderr
+    wrong = subprocess.run([*COMMAND, "train", "--epochs", "0"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+
+
+WITHOUT = "import sys; sys.modules['rich'] = None; import xorjax.__main__ as m; m.main()"
+
+
+def test_without_its_extra_the_command_says_which():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "xorjax: the command needs rich: pip install 'xorjax[cli]'\n"
+
+
+def interrupted(args, when):
+    """Runs the command, sends SIGINT once its live progress matches `when`; its code, stdout and stderr."""
+    with subprocess.Popen(
+        [*COMMAND, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "120"},
+    ) as process:
+        killer = threading.Timer(240, process.kill)
+        killer.start()
+        shown = ""
+        while not re.search(when, shown):
+            shown += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate()
+        killer.cancel()
+    return process.returncode, stdout, stderr
+
+
+def test_ctrl_c_in_mid_run_reports_the_members_that_finished(tmp_path):
+    report = tmp_path / "out.json"
+    args = ["ensemble", "--seeds", "2560", "--epochs", "100000", "--json", str(report)]
+    code, stdout, stderr = interrupted(args, r"[3-9]\d%")  # ten blocks, so that some are done and some are not
+    assert code == 130
+    assert "Traceback" not in stdout + stderr
+    counts = re.search(r"interrupted: the report is of the ([\d,]+) of 2,560 members that finished", stderr)
+    assert counts is not None
+    members = int(counts[1].replace(",", ""))
+    assert 0 < members < 2560
+    assert json.loads(report.read_text())["members"] == members
+    assert f"{members:,} members:" in stdout
+
+
+def test_ctrl_c_before_any_member_finished_says_so():
+    code, stdout, stderr = interrupted(["ensemble", "--seeds", "10", "--epochs", "1000000000"], r"net-steps/s")
+    assert (code, stdout) == (130, "")
+    assert stderr.endswith("xorjax: interrupted: before any member finished\n")
+
+
+def test_ctrl_c_in_mid_run_reports_the_network_so_far():
+    code, stdout, stderr = interrupted(["train", "--epochs", "1000000000"], r"loss 0\.\d+")
+    assert code == 130
+    assert "Traceback" not in stdout + stderr
+    epochs = re.search(r"accuracy [\d.]+ after ([\d,]+) epochs", stdout)
+    assert epochs is not None
+    assert 0 < int(epochs[1].replace(",", "")) < 10**9
+    assert "xorjax: interrupted: after" in stderr

@@ -1,0 +1,135 @@
+"""What the command says of an ensemble: one dictionary for machines, and its tables for people."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import xorjax
+from xorjax import statistics
+from xorjax.published import TUTORIAL_RUNS
+from xorjax.tasks import Batch
+from xorjax.training import Outcome, Result
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def versions() -> dict[str, str]:
+    """What a result is named by besides seed and hyper-parameters: versions and platform."""
+    return {
+        "xorjax": xorjax.__version__,
+        "jax": jax.__version__,
+        "jaxlib": jax.lib.__version__,
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """All that the report says, in types that JSON has.
+
+    Args:
+      results: of the members that finished, as `train_ensemble` gives them.
+      batch: what they were trained on, one output of 0 or 1.
+      settings: how they were trained, passed on as it is.
+      seconds: wall time, compilation included.
+    """
+
+    def share(holds: Any) -> dict[str, Any]:
+        p = statistics.proportion(holds)
+        return {"members": p.number, "share": p.share, "low": p.low, "high": p.high}
+
+    losses = np.asarray(results.loss)
+    updates = -(-len(batch.x) // settings["batch_size"])
+    net_steps = int(np.asarray(results.epochs, np.int64).sum()) * updates
+    return {
+        "settings": settings,
+        "versions": versions(),
+        "members": len(losses),
+        "seconds": seconds,
+        "net_steps_per_second": net_steps / seconds,
+        "all_right": share(np.asarray(results.accuracy) == 1),
+        "solved": share(np.asarray(results.outcome) == Outcome.SOLVED),
+        "diverged": share(np.asarray(results.outcome) == Outcome.DIVERGED),
+        "loss_quantiles": _by_quantile(statistics.quantiles(losses, QUANTILES)),
+        "epochs_to_solve": _by_quantile(statistics.epochs_to_solve(results.solved_epoch, QUANTILES)),
+        "ended_as": [
+            {
+                "name": c.name,
+                "members": c.number,
+                "share": c.number / len(losses),
+                "patterns": dict(list(c.patterns.items())[:8]),
+            }
+            for c in statistics.outcome_classes(results.predictions, batch.y)
+        ],
+        "published": [
+            {
+                "source": run.source,
+                "learning_rate": run.learning_rate,
+                "loss": run.loss,
+                "better_than": statistics.share_better(run.loss, losses),
+            }
+            for run in TUTORIAL_RUNS
+        ],
+    }
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    """The report as tables."""
+    settings = report["settings"]
+    momentum = "" if settings["momentum"] is None else f", momentum {settings['momentum']:g}"
+    console.print(
+        f"\n{report['members']:,} members: {settings['network']}, {settings['optimizer']}, "
+        f"learning rate {settings['learning_rate']:g}{momentum}, {settings['epochs']:,} epochs\n"
+        f"{report['seconds']:.1f} s with compilation, {report['net_steps_per_second']:.2g} net-steps/s\n"
+    )
+
+    table = _table("of the members", "share", "95 % interval", "members")
+    for name, key in {"all patterns right": "all_right", "solved": "solved", "diverged": "diverged"}.items():
+        p = report[key]
+        table.add_row(
+            name, _percent(p["share"]), f"{_percent(p['low'])} to {_percent(p['high'])}", f"{p['members']:,}"
+        )
+    console.print(table, "solved: all patterns right and a loss below 0.01\n", sep="\n")
+
+    table = _table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
+    table.add_row("have a loss of at most", *(_or_never(v, "{:.3g}") for v in report["loss_quantiles"].values()))
+    solved = (_or_never(v, "{:,.0f}") for v in report["epochs_to_solve"].values())
+    table.add_row("were solved within epochs", *solved)
+    console.print(table)
+    console.print()
+
+    table = _table("ended as", "share", "members", "outputs, most often")
+    for c in report["ended_as"]:
+        patterns = " or ".join(list(c["patterns"])[:2])
+        table.add_row(c["name"], _percent(c["share"]), f"{c['members']:,}", patterns)
+    console.print(table)
+    console.print()
+
+    table = _table("published result", "loss", "better than")
+    for run in report["published"]:
+        table.add_row(run["source"], f"{run['loss']:.3g}", f"{_percent(run['better_than'])} of these")
+    console.print(table)
+    console.print()
+
+
+def _by_quantile(values: np.ndarray) -> dict[str, float | None]:
+    """None where a quantile is infinite: JSON has no infinity."""
+    return {f"{q:g}": float(v) if np.isfinite(v) else None for q, v in zip(QUANTILES, values, strict=True)}
+
+
+def _or_never(value: float | None, form: str) -> str:
+    return "never" if value is None else form.format(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, box=None, pad_edge=False, header_style="bold")
+    for header in others:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
