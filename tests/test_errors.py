@@ -1,0 +1,316 @@
+"""Wrong calls, each with its exception and the words a user needs: the argument, its value, what is allowed."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import xorjax as xj
+from xorjax import statistics
+
+MODEL, XOR, SGD = xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1)
+KEY = jax.random.key(0)
+TRAINER = xj.trainer(MODEL, XOR, SGD, epochs=3)
+BY_RATE = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=3)
+X, Y = XOR
+
+
+def train(model=MODEL, batch=XOR, optimizer=SGD, **options):
+    return xj.trainer(model, batch, optimizer, **{"epochs": 3, **options})
+
+
+def ensemble(seeds, hparams=None, trainer=TRAINER, **options):
+    return xj.train_ensemble(trainer, seeds, hparams, **options)
+
+
+def with_nan():
+    x = X.copy()
+    x[2, 1] = np.nan
+    return x
+
+
+WRONG = {
+    # tasks
+    "parity of nothing": (lambda: xj.parity(0), ValueError, "n_bits=0 must be between 1 and 20"),
+    "parity of half a bit": (lambda: xj.parity(2.5), TypeError, "n_bits=2.5 must be a whole number"),
+    "parity of True": (lambda: xj.parity(True), TypeError, "n_bits=True must be a whole number"),
+    "three outputs": (lambda: xj.truth_table([0, 1, 1]), ValueError, "2, 4, 8, … values"),
+    "no outputs": (lambda: xj.truth_table([]), ValueError, "got shape (0,)"),
+    "an output of 2": (lambda: xj.truth_table([0, 2]), ValueError, "outputs=[0, 2] must hold only 0 and 1"),
+    "outputs as text": (lambda: xj.truth_table("01"), ValueError, "flat list"),
+    "outputs in rows": (lambda: xj.truth_table([[0], [1]]), ValueError, "got shape (2, 1)"),
+    # models
+    "a size of 0": (lambda: xj.mlp((2, 0, 1)), ValueError, "layer_sizes[1]=0 must be between 1 and"),
+    "a negative size": (lambda: xj.mlp((2, 2, -1)), ValueError, "layer_sizes[2]=-1 must be between 1 and"),
+    "half a unit": (lambda: xj.mlp((2, 2.5, 1)), TypeError, "layer_sizes[1]=2.5 must be a whole number"),
+    "one size": (lambda: xj.mlp((2,)), ValueError, "layer_sizes=(2,) must be a sequence of at least two sizes"),
+    "sizes as a number": (lambda: xj.mlp(2), ValueError, "layer_sizes=2 must be a sequence"),
+    "sizes as text": (lambda: xj.mlp("221"), ValueError, "layer_sizes='221' must be a sequence"),
+    "a misspelt activation": (
+        lambda: xj.mlp((2, 1), hidden="sigmod"),
+        ValueError,
+        "hidden='sigmod' must be one of linear, sigmoid, tanh, relu, relu6, elu, selu, celu, gelu, silu, mish, "
+        "softplus, soft_sign, softmax; did you mean 'sigmoid'?",
+    ),
+    "an activation that is a number": (
+        lambda: xj.mlp((2, 1), output=3),
+        TypeError,
+        "output=3 must be a name or a",
+    ),
+    "an unknown initialiser": (
+        lambda: xj.mlp((2, 1), kernel_init="glorot"),
+        ValueError,
+        "kernel_init='glorot' must be one of",
+    ),
+    "an unknown bias initialiser": (
+        lambda: xj.mlp((2, 1), bias_init=""),
+        ValueError,
+        "bias_init='' must be one of",
+    ),
+    "complex parameters": (
+        lambda: xj.mlp((2, 1), dtype="complex64"),
+        ValueError,
+        "dtype='complex64' must be a real",
+    ),
+    "whole-number parameters": (lambda: xj.mlp((2, 1), dtype=int), ValueError, "dtype='int64' must be a real"),
+    "a dtype that is none": (lambda: xj.mlp((2, 1), dtype="float33"), TypeError, "dtype='float33'"),
+    "float64 in 32-bit JAX": (
+        lambda: xj.mlp((2, 1), dtype="float64").init(KEY),
+        ValueError,
+        "dtype='float64' needs 64-bit JAX: jax.config.update('jax_enable_x64', True)",
+    ),
+    "three inputs for two": (
+        lambda: MODEL.apply(MODEL.init(KEY), np.zeros((4, 3))),
+        ValueError,
+        "x has shape (4, 3); its last axis must be 2",
+    ),
+    "a summary of arrays": (lambda: xj.summary({"w": X}), TypeError, "Dense(kernel, bias), got dict"),
+    # losses
+    "predictions in a row, targets in a column": (
+        lambda: xj.mse(jnp.zeros(4), Y),
+        ValueError,
+        "y_hat has shape (4,) and y has shape (4, 1); they must be equal",
+    ),
+    "accuracy of another shape": (
+        lambda: xj.accuracy(jnp.zeros((3, 1)), Y),
+        ValueError,
+        "y_hat has shape (3, 1) and y has shape (4, 1)",
+    ),
+    "a tolerance of 0": (lambda: xj.solved_by_loss(0.0), ValueError, "tolerance=0.0 must be above 0"),
+    "a tolerance of nan": (lambda: xj.solved_by_loss(np.nan), ValueError, "tolerance=nan must be above 0"),
+    "an empty output range": (lambda: xj.solved_by_40_20_40(1, 1), ValueError, "low=1 must be below high=1"),
+    # keras
+    "no weights": (lambda: xj.params_from_keras([]), ValueError, "got 0 arrays"),
+    "a kernel without a bias": (lambda: xj.params_from_keras([X]), ValueError, "got 1 arrays"),
+    "layers that do not follow": (
+        lambda: xj.params_from_keras([np.ones((2, 3)), np.ones(3), np.ones((2, 1)), np.ones(1)]),
+        ValueError,
+        "weights of layer 1 must be a kernel (3, n_out) and a bias (n_out,), got shapes (2, 1) and (1,)",
+    ),
+    "whole-number weights": (
+        lambda: xj.params_from_keras([np.ones((2, 1), int), np.ones(1)]),
+        ValueError,
+        "weights of layer 0 must be real floats, got int64 and float64",
+    ),
+    "no such file": (lambda: xj.params_from_keras("no.keras"), FileNotFoundError, "no.keras"),
+    "params of another kind": (lambda: xj.params_to_keras([X]), TypeError, "Dense(kernel, bias)"),
+    # trainer
+    "a model that is none": (
+        lambda: train(model="mlp"),
+        TypeError,
+        "model must be a Model or a function from hparams",
+    ),
+    "params for a model": (lambda: train(model=MODEL.init(KEY)), TypeError, "model must be a Model"),
+    "an optimizer by name": (lambda: train(optimizer="sgd"), TypeError, "optimizer must be an optax"),
+    "a rate for an optimizer": (lambda: train(optimizer=0.1), TypeError, "got 0.1"),
+    "an optimizer not made": (
+        lambda: train(optimizer=lambda h: h).init(KEY, 0.1),
+        TypeError,
+        "optimizer(hparams) must give an optax GradientTransformation",
+    ),
+    "a model not made": (
+        lambda: train(model=lambda h: h).init(KEY, 0.1),
+        TypeError,
+        "model(hparams) must give a Model",
+    ),
+    "rows of x and y": (
+        lambda: train(batch=xj.Batch(X, Y[:3])),
+        ValueError,
+        "batch.x has 4 rows and batch.y has 3; they must be equal",
+    ),
+    "targets in a row": (lambda: train(batch=xj.Batch(X, Y[:, 0])), ValueError, "batch.y must be a matrix"),
+    "no rows": (lambda: train(batch=xj.Batch(X[:0], Y[:0])), ValueError, "it has shape (0, 2)"),
+    "nan in the data": (
+        lambda: train(batch=xj.Batch(with_nan(), Y)),
+        ValueError,
+        "batch.x[2, 1]=nan must be finite",
+    ),
+    "infinite targets": (lambda: train(batch=xj.Batch(X, Y / 0)), ValueError, "batch.y[0, 0]=nan must be finite"),
+    "complex data": (lambda: train(batch=xj.Batch(X * 1j, Y)), TypeError, "batch.x has dtype complex64"),
+    "text for data": (lambda: train(batch=xj.Batch(X.astype(str), Y)), TypeError, "batch.x has dtype <U"),
+    "data that is no batch": (lambda: train(batch=X), TypeError, "batch must be a Batch(x, y), got ndarray"),
+    "a model for other targets": (
+        lambda: train(model=xj.mlp((2, 2))),
+        ValueError,
+        "batch.y has shape (4, 1)",
+    ),
+    "a model for other inputs": (lambda: train(model=xj.mlp((3, 1))), ValueError, "x has shape (4, 2)"),
+    "no epochs": (lambda: train(epochs=0), ValueError, "epochs=0 must be between 1 and 1073741824"),
+    "half an epoch": (lambda: train(epochs=1e5), TypeError, "epochs=100000.0 must be a whole number"),
+    "a batch larger than the data": (
+        lambda: train(batch_size=5),
+        ValueError,
+        "batch_size=5 must be between 1 and n=4",
+    ),
+    "an empty batch": (lambda: train(batch_size=0), ValueError, "batch_size=0 must be between 1 and n=4"),
+    "records past the end": (
+        lambda: train(record_every=4),
+        ValueError,
+        "record_every=4 must be between 1 and epochs=3",
+    ),
+    "records of every 0th epoch": (lambda: train(record_every=0), ValueError, "record_every=0 must be between 1"),
+    "shuffling by text": (lambda: train(shuffle="yes"), TypeError, "shuffle='yes' must be True or False"),
+    "an unknown stop": (
+        lambda: train(stop="solve"),
+        ValueError,
+        "stop='solve' must be one of never, solved; did you mean 'solved'?",
+    ),
+    "a stop that is no text": (lambda: train(stop=None), ValueError, "stop=None must be one of never, solved"),
+    "a loss by name": (lambda: train(loss="mse"), TypeError, "loss='mse' must be a function"),
+    "a loss for each row": (
+        lambda: train(loss=lambda y_hat, y: (y_hat - y) ** 2),
+        ValueError,
+        "loss(y_hat, y) must give a real scalar",
+    ),
+    "a rule that is a number": (lambda: train(solved=0.01), TypeError, "solved=0.01 must be a function"),
+    "a rule that gives a number": (
+        lambda: train(solved=lambda y_hat, y, loss: loss),
+        ValueError,
+        "solved(y_hat, y, loss) must give a Boolean scalar",
+    ),
+    "an old-style key": (lambda: TRAINER.init(jax.random.PRNGKey(0)), TypeError, "must be a typed key"),
+    "a seed for a key": (
+        lambda: TRAINER.run(7),
+        TypeError,
+        "key=7 must be a typed key, such as jax.random.key(0)",
+    ),
+    "hparams that nothing takes": (
+        lambda: TRAINER.run(KEY, {"learning_rate": 0.5}),
+        ValueError,
+        "hparams={'learning_rate': 0.5} would have no effect",
+    ),
+    # ensembles
+    "no seeds": (lambda: ensemble([]), ValueError, "seeds must hold at least one seed"),
+    "an empty range": (lambda: ensemble(range(0)), ValueError, "seeds must hold at least one seed"),
+    "a count of seeds": (lambda: ensemble(10), TypeError, "seeds=10 must be a range, list or array"),
+    "seeds as text": (lambda: ensemble("123"), TypeError, "seeds='123' must be a range"),
+    "float seeds": (lambda: ensemble([0.0, 1.0]), TypeError, "seeds must be whole numbers, got dtype float64"),
+    "Boolean seeds": (
+        lambda: ensemble(np.array([True])),
+        TypeError,
+        "seeds must be whole numbers, got dtype bool",
+    ),
+    "a negative seed": (
+        lambda: ensemble([3, -1]),
+        ValueError,
+        "between 0 and 2**32 - 1 = 4294967295, got -1 to 3",
+    ),
+    "a seed over 2^32 - 1": (lambda: ensemble([2**32]), ValueError, "got 4294967296 to 4294967296"),
+    "a seed over 2^64": (lambda: ensemble([1, 2**70]), ValueError, f"got 1 to {2**70}"),
+    "a range over 2^32 - 1": (lambda: ensemble(range(5, 2**33)), ValueError, "got 5 to 8589934591"),
+    "a range that falls below 0": (lambda: ensemble(range(3, -2, -1)), ValueError, "got -1 to 3"),
+    "seeds in rows": (
+        lambda: ensemble(np.ones((2, 2), int)),
+        ValueError,
+        "seeds must have one axis, got shape (2, 2)",
+    ),
+    "a nan learning rate": (
+        lambda: ensemble([0, 1], {"learning_rate": np.nan}, BY_RATE),
+        ValueError,
+        "hparams['learning_rate'] must not be nan",
+    ),
+    "nan for one member": (
+        lambda: ensemble([0, 1], {"learning_rate": [0.1, np.nan]}, BY_RATE),
+        ValueError,
+        "hparams['learning_rate'] must not be nan; member 1 is",
+    ),
+    "hparams of the wrong length": (
+        lambda: ensemble([0, 1], {"learning_rate": np.ones(3)}, BY_RATE),
+        ValueError,
+        "hparams['learning_rate'] has shape (3,); it must be a scalar or have a leading axis of 2",
+    ),
+    "a learning rate as text": (
+        lambda: ensemble([0], {"learning_rate": "0.1"}, BY_RATE),
+        TypeError,
+        "hparams['learning_rate']='0.1' must be a real number",
+    ),
+    "a complex learning rate": (
+        lambda: ensemble([0], {"learning_rate": 1j}, BY_RATE),
+        TypeError,
+        "hparams['learning_rate']=1j must be a real number",
+    ),
+    "a missing hyper-parameter": (lambda: ensemble([0], {}, BY_RATE), KeyError, "learning_rate"),
+    "an ensemble of hparams that nothing takes": (
+        lambda: ensemble([0], {"learning_rate": 0.5}),
+        ValueError,
+        "would have no effect",
+    ),
+    "an unknown engine": (
+        lambda: ensemble([0], engine="vmaps"),
+        ValueError,
+        "engine='vmaps' must be one of auto, vmap; did you mean 'vmap'?",
+    ),
+    "a chunk of nothing": (lambda: ensemble([0], chunk_size=0), ValueError, "chunk_size=0 must be between 1 and"),
+    "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be a whole number"),
+    "progress that is none": (lambda: ensemble([0], progress=True), TypeError, "progress=True must be a function"),
+    "an ensemble of a model": (
+        lambda: ensemble([0], trainer=MODEL),
+        TypeError,
+        "trainer must come from xj.trainer",
+    ),
+    # statistics
+    "a share of nobody": (lambda: statistics.proportion(np.array([], bool)), ValueError, "at least one member"),
+    "classes of other shapes": (
+        lambda: statistics.outcome_classes(np.zeros((5, 3, 1)), Y),
+        ValueError,
+        "predictions have shape (5, 3, 1) and targets (4, 1)",
+    ),
+    "classes of targets in between": (
+        lambda: statistics.outcome_classes(np.zeros((5, 4, 1)), Y / 2),
+        ValueError,
+        "targets must be 0 or 1",
+    ),
+}
+
+
+def test_the_table_is_long():
+    assert len(WRONG) >= 40
+
+
+@pytest.mark.filterwarnings("ignore:.*divide:RuntimeWarning", "ignore:.*invalid value:RuntimeWarning")
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_say_what_is_wrong(name):
+    call, error, text = WRONG[name]
+    with pytest.raises(error, match=re.escape(text)):
+        call()
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5 at all", b"PK\x03\x04 no archive"])
+def test_files_that_keras_did_not_write(tmp_path, content):
+    path = tmp_path / "bad.keras"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.keras.* is not a \.keras or \.weights\.h5 file of Keras 3"):
+        xj.params_from_keras(path)
+
+
+def test_a_file_whose_layers_are_not_dense(tmp_path):
+    import h5py
+
+    path = tmp_path / "conv.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/conv2d/vars/0"] = np.ones((3, 3))
+    with pytest.raises(ValueError, match=r"layer 'conv2d' has weights and is not Dense"):
+        xj.params_from_keras(path)

@@ -1,0 +1,61 @@
+"""What installing and importing brings: no extras, no backend, little time; and the examples in docstrings."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xorjax as xj
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
+
+
+IMPORT = """
+import sys, jax, optax
+before = set(sys.modules)
+import xorjax as xj
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*new & {"typer", "rich", "matplotlib", "zarr", "xarray", "h5py", "scipy", "keras", "flax", "equinox"})
+xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=10)  # nor does describing what to train
+print("no backend")
+jax.devices()
+"""
+
+
+def test_import_brings_no_extra_and_starts_no_backend():
+    """On a platform that does not exist, whatever starts a backend fails, as the last line does."""
+    env = {**os.environ, "JAX_PLATFORMS": "nowhere"}
+    run = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False, env=env)
+    assert run.stdout.split("\n") == ["", "no backend", ""]
+    assert "nowhere" in run.stderr.splitlines()[-1]
+
+
+def test_every_public_name_is_there_and_documented():
+    assert sorted(xj.__all__) == sorted(name for name in xj.__all__ if getattr(xj, name).__doc__)
+    assert {"Batch", "Dense", "Model", "mlp", "mse", "summary", "trainer", "train_ensemble", "xor"} <= set(
+        xj.__all__
+    )
+
+
+@pytest.mark.parametrize("name", ["xorjax", *MODULES])
+def test_docstring_examples_and_first_lines(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_top_level_is_what_the_design_says():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    names = {line.partition("/")[0] for line in tracked.splitlines()}
+    visible = {name for name in names if not name.startswith(".")}
+    assert visible <= {"xorjax", "tests", "examples", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+
+
+def test_the_package_is_typed():
+    assert (Path(xj.__file__).parent / "py.typed").exists()
