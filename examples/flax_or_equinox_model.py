@@ -5,13 +5,14 @@
 
 Typical printout, after a few seconds:
 
-    flax: 200 seeds of 2-8-1, 93.5 % solve XOR within 1000 epochs of Adam
-    the first to do so: seed 76, after 86 epochs
+    flax: 200 seeds of 2-8-1, 100.0 % solve XOR within 1000 epochs of Adam
+    the first to do so: seed 113, after 39 epochs
 """
 
 import argparse
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -22,7 +23,10 @@ def flax_model() -> xj.Model:
     from flax import linen
 
     network = linen.Sequential([linen.Dense(8), linen.tanh, linen.Dense(1), linen.sigmoid])
-    return xj.Model(init=lambda key: network.init(key, np.zeros((1, 2))), apply=network.apply)
+    return xj.Model(
+        init=lambda key: network.init(key, np.zeros((1, 2))),
+        apply=lambda params, x: jnp.asarray(network.apply(params, x)),
+    )
 
 
 def equinox_model() -> xj.Model:

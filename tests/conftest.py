@@ -24,7 +24,7 @@ def compilations():
     """Counts compilations: a list that grows by one for each."""
     counted: list[str] = []
 
-    def listener(event: str, duration: float, **metadata: str | int) -> None:
+    def listener(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             counted.append(event)
 

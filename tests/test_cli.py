@@ -229,8 +229,11 @@ def interrupted(args, when):
         killer = threading.Timer(240, process.kill)
         killer.start()
         shown = ""
+        assert process.stderr is not None
         while not re.search(when, shown):
-            shown += process.stderr.read(1)
+            character = process.stderr.read(1)
+            assert character, f"the command ended before it showed {when!r}: {shown}"
+            shown += character
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate()
         killer.cancel()

@@ -1,3 +1,5 @@
+# pyright: reportOptionalMemberAccess=false
+
 import subprocess
 import sys
 import threading

@@ -1,5 +1,7 @@
 """Wrong calls, each with its exception and the words a user needs: the argument, its value, what is allowed."""
 
+# pyright: reportArgumentType=false
+
 import re
 
 import jax

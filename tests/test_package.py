@@ -4,6 +4,7 @@ import doctest
 import importlib
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_the_top_level_is_what_the_design_says():
     names = {line.partition("/")[0] for line in tracked.splitlines()}
     visible = {name for name in names if not name.startswith(".")}
     assert visible <= {"xorjax", "tests", "examples", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+
+
+def test_the_snippet_of_the_readme_runs(capsys):
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert len(snippet.splitlines()) <= 15
+    exec(snippet.replace("100_000", "2_000").replace("10_000", "40").replace("0.01", "1.0"), {})
+    assert 0.3 < float(capsys.readouterr().out) < 1
 
 
 def test_the_package_is_typed():

@@ -1,9 +1,9 @@
-"""Updates of the 2-2-1 network per second ("net-steps/s") by this package and its peers, on this machine, in one run.
+"""Updates of the 2-2-1 network per second ("net-steps/s") by this package and its peers, in one run.
 
     python tests/benchmarks/peers.py --json peers.json
 
-Every way is warmed up, then all are measured in turn, round after round; the table gives medians and the range.
-What is not installed (keras, tensorflow, torch) is left out, and the table says so. Not a test: it asserts nothing.
+Every way is warmed up, then all are measured in turn, round after round; the table has medians and ranges.
+What is not installed (keras, tensorflow, torch) is left out, and said so. Not a test: it asserts nothing.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def plain_vmap() -> Callable[[], float]:
 
 
 def torch_weights():
-    import torch
+    import torch  # type: ignore[import-not-found]
 
     rng = torch.Generator().manual_seed(0)
     shapes = ((MEMBERS, 2, 2), (MEMBERS, 1, 2), (MEMBERS, 2, 1), (MEMBERS, 1, 1))
@@ -129,7 +129,7 @@ def keras_fit(backend: str, epochs: int) -> Callable[[], float]:
 
 
 def run_keras(epochs: int) -> None:
-    import keras
+    import keras  # type: ignore[import-not-found]
 
     model = keras.Sequential([keras.Input((2,))])
     model.add(keras.layers.Dense(2, activation="sigmoid"))

@@ -1,0 +1,35 @@
+"""Every example runs, at a tiny size, and prints what its docstring shows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TINY = {
+    "xor_from_scratch": (["--seeds", "20", "--epochs", "50"], r"20 networks, 50 epochs: 0\.0 % classify all four"),
+    "tutorial_revisited": (
+        ["--seeds", "50", "--epochs", "100"],
+        r'The reader\'s "seed 7" lies below the lowest of 50',
+    ),
+    "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
+    "flax_or_equinox_model --library equinox": (
+        ["--seeds", "5", "--epochs", "300"],
+        r"equinox: 5 .* 100\.0 % solve",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", TINY)
+def test_the_example_runs(command):
+    name, *options = command.split()
+    arguments, printed = TINY[command]
+    script = [sys.executable, str(EXAMPLES / f"{name}.py"), *options, *arguments]
+    run = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert re.search(printed, run.stdout)
+
+
+def test_no_example_is_left_out():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {command.split()[0] for command in TINY}
