@@ -52,7 +52,13 @@ INTERRUPTED = 130  # the shell's exit code for SIGINT
 
 
 class OneLineErrors(TyperGroup):
-    """Errors as one line on stderr, and exit code 2."""
+    """Errors as one line on stderr, and exit code 2; an interrupt likewise, and 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # outside the work, which reports what it has finished
+            _end_interrupted()
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -161,17 +167,14 @@ def train(
 
     advance = jax.jit(trainer.advance)
     records: list[xj.Info] = []
-    interrupted = False
-    with _progress(TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")) as progress:
+    shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
+    with suppress(KeyboardInterrupt), _progress(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
-        try:
-            for first in range(0, epochs, every):
-                state, infos = advance(state, hparams, np.int32(min(every, epochs - first)))
-                records.append(xj.Info(infos.loss[0], infos.accuracy[0]))
-                loss, accuracy = (float(value) for value in records[-1])
-                progress.update(bar, completed=min(first + every, epochs), loss=loss, accuracy=accuracy)
-        except KeyboardInterrupt:
-            interrupted = True
+        for first in range(0, epochs, every):
+            state, infos = advance(state, hparams, np.int32(min(every, epochs - first)))
+            records.append(xj.Info(infos.loss[0], infos.accuracy[0]))
+            loss, accuracy = (float(value) for value in records[-1])
+            progress.update(bar, completed=min(first + every, epochs), loss=loss, accuracy=accuracy)
     result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
 
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
@@ -184,8 +187,8 @@ def train(
     )
     if plot is not None and records:
         _plot_training(plot, setup, result, records, every)
-    if interrupted:
-        _say_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
+    if len(records) * every < epochs:
+        _end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
 
 
 @app.command()
@@ -211,20 +214,18 @@ def ensemble(
 
     blocks: list[xj.Result] = []
     begun = time.perf_counter()
-    with _progress(TextColumn("{task.fields[rate]:.2g} net-steps/s")) as progress:
+    with suppress(KeyboardInterrupt), _progress(TextColumn("{task.fields[rate]:.2g} net-steps/s")) as progress:
         bar = progress.add_task(f"{len(seeds):,} seeds", total=len(seeds), rate=0.0)
 
         def show(done: int, total: int) -> None:
             progress.update(bar, completed=done, rate=done * updates / (time.perf_counter() - begun))
 
-        with (
-            suppress(KeyboardInterrupt),
-            closing(xj.train_blocks(setup.trainer, seeds, setup.hparams, progress=show)) as finished,
-        ):
-            blocks.extend(block for _, block in finished)
+        with closing(xj.train_blocks(setup.trainer, seeds, setup.hparams, progress=show)) as finished:
+            for _, block in finished:
+                blocks.append(block)
     seconds = time.perf_counter() - begun
     if not blocks:
-        _say_interrupted("before any member finished")
+        _end_interrupted("before any member finished")
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
     made = report.ensemble_report(results, setup.batch, settings, seconds)
@@ -234,7 +235,7 @@ def ensemble(
     if plot is not None:
         _plot_ensemble(plot, setup, results)
     if len(results.loss) < len(seeds):
-        _say_interrupted(f"the report is of the {len(results.loss):,} of {len(seeds):,} members that finished")
+        _end_interrupted(f"the report is of the {len(results.loss):,} of {len(seeds):,} members that finished")
 
 
 @app.command()
@@ -249,8 +250,8 @@ def info() -> None:
     console.print(f"{'engines':<10} {', '.join(ENGINES)}")
 
 
-def _say_interrupted(what: str) -> NoReturn:
-    typer.echo(f"xorjax: interrupted: {what}", err=True)
+def _end_interrupted(what: str = "") -> NoReturn:
+    typer.echo(f"xorjax: interrupted{what and ': '}{what}", err=True)
     raise typer.Exit(INTERRUPTED)
 
 
