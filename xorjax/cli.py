@@ -180,7 +180,7 @@ def train(
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
         bits = " ".join(str(int(bit)) for bit in pattern)
         console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
-    outcome = xj.Outcome(result.outcome).name.lower()
+    outcome = xj.Outcome(int(result.outcome)).name.lower()
     since = f" since epoch {result.solved_epoch:,}" if outcome == "solved" else ""
     console.print(
         f"{outcome}{since}: loss {result.loss:.6g}, accuracy {result.accuracy:.2f} after {result.epochs:,} epochs"
