@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xorjax as xj
-from xorjax import ensemble
+from xorjax import ensemble, rounds
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 TRAINER = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
@@ -82,9 +82,9 @@ def test_rounds_of_any_length_give_the_same_bits(monkeypatch):
     alone = [jax.jit(trainer.run)(jax.random.key(seed), RATE) for seed in range(5)]
     np.testing.assert_array_equal(whole.history.epoch, alone[0].history.epoch)
     np.testing.assert_allclose(whole.history.loss, [a.history.loss for a in alone], rtol=1e-5)
-    for epochs in (1, 3, 7, 11, 100):
-        monkeypatch.setattr(ensemble._Work, "completed", lambda *_: None)
-        monkeypatch.setattr(ensemble._Work, "FIRST_ROUND", epochs)
+    for epochs, seconds in ((1, 0.0), (3, 1e-3), (7, 0.2), (11, 1e-2), (300, 10.0)):
+        monkeypatch.setattr(rounds, "FIRST_ROUND", epochs)
+        monkeypatch.setattr(rounds, "ROUND_SECONDS", seconds)
         assert_results_equal(xj.train_ensemble(trainer, range(5), RATE, chunk_size=8), whole)
 
 
@@ -181,6 +181,15 @@ def test_progress_grows_from_nothing_to_all():
     assert len(set(done)) > 3
     assert all(isinstance(d, int) for d in done)
     assert set(threads) == {threading.current_thread()}
+
+
+def test_progress_is_called_between_quick_blocks_too():
+    calls = []
+    trainer = xj.trainer(MODEL, XOR, optax.sgd(0.1), epochs=1)
+    begun = time.perf_counter()
+    xj.train_ensemble(trainer, range(200_000), chunk_size=64, progress=lambda *call: calls.append(call))
+    assert len(calls) > (time.perf_counter() - begun) / 0.1 / 4
+    assert len(calls) > 3
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

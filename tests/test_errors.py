@@ -3,7 +3,9 @@
 # pyright: reportArgumentType=false
 
 import re
+from pathlib import Path
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,11 @@ WRONG = {
         ValueError,
         "bias_init='' must be one of",
     ),
+    "a bias by a rule for kernels": (
+        lambda: xj.mlp((2, 1), bias_init="he_normal"),
+        ValueError,
+        "bias_init='he_normal' must be one of zeros, ones",
+    ),
     "complex parameters": (
         lambda: xj.mlp((2, 1), dtype="complex64"),
         ValueError,
@@ -89,6 +96,12 @@ WRONG = {
         ValueError,
         "x has shape (4, 3); its last axis must be 2",
     ),
+    "a summary of many members": (
+        lambda: xj.summary(xj.train_ensemble(TRAINER, range(3), chunk_size=4).params),
+        ValueError,
+        "params[0] must have a kernel of two axes and a bias of one, those of one network; "
+        "it has shapes (3, 2, 2) and (3, 2)",
+    ),
     "a summary of arrays": (lambda: xj.summary({"w": X}), TypeError, "Dense(kernel, bias), got dict"),
     # losses
     "predictions in a row, targets in a column": (
@@ -101,6 +114,13 @@ WRONG = {
         ValueError,
         "y_hat has shape (3, 1) and y has shape (4, 1)",
     ),
+    "losses of rows without columns": (
+        lambda: xj.accuracy(jnp.zeros(4), jnp.zeros(4)),
+        ValueError,
+        "y_hat and y have shape (4,); they must have two axes, (n, n_out)",
+    ),
+    "a tolerance as text": (lambda: xj.solved_by_loss("0.1"), TypeError, "tolerance='0.1' must be a real number"),
+    "an output range as text": (lambda: xj.solved_by_40_20_40("0"), TypeError, "low='0' must be a real number"),
     "a tolerance of 0": (lambda: xj.solved_by_loss(0.0), ValueError, "tolerance=0.0 must be above 0"),
     "a tolerance of nan": (lambda: xj.solved_by_loss(np.nan), ValueError, "tolerance=nan must be above 0"),
     "an empty output range": (lambda: xj.solved_by_40_20_40(1, 1), ValueError, "low=1 must be below high=1"),
@@ -116,6 +136,16 @@ WRONG = {
         lambda: xj.params_from_keras([np.ones((2, 1), int), np.ones(1)]),
         ValueError,
         "weights of layer 0 must be real floats, got int64 and float64",
+    ),
+    "weights that are a number": (
+        lambda: xj.params_from_keras(5),
+        TypeError,
+        "weights must be a list of arrays or the",
+    ),
+    "nan for weights": (
+        lambda: xj.params_from_keras([np.full((2, 1), np.nan), np.ones(1)]),
+        ValueError,
+        "weights of layer 0 must be finite",
     ),
     "no such file": (lambda: xj.params_from_keras("no.keras"), FileNotFoundError, "no.keras"),
     "params of another kind": (lambda: xj.params_to_keras([X]), TypeError, "Dense(kernel, bias)"),
@@ -151,8 +181,16 @@ WRONG = {
         "batch.x[2, 1]=nan must be finite",
     ),
     "infinite targets": (lambda: train(batch=xj.Batch(X, Y / 0)), ValueError, "batch.y[0, 0]=nan must be finite"),
-    "complex data": (lambda: train(batch=xj.Batch(X * 1j, Y)), TypeError, "batch.x has dtype complex64"),
-    "text for data": (lambda: train(batch=xj.Batch(X.astype(str), Y)), TypeError, "batch.x has dtype <U"),
+    "complex data": (
+        lambda: train(batch=xj.Batch(X * 1j, Y)),
+        TypeError,
+        "batch.x must be real numbers, got dtype complex64",
+    ),
+    "text for data": (
+        lambda: train(batch=xj.Batch(X.astype(str), Y)),
+        TypeError,
+        "batch.x must be real numbers, got dtype <U",
+    ),
     "data that is no batch": (lambda: train(batch=X), TypeError, "batch must be a Batch(x, y), got ndarray"),
     "a model for other targets": (
         lambda: train(model=xj.mlp((2, 2))),
@@ -247,14 +285,50 @@ WRONG = {
     "a learning rate as text": (
         lambda: ensemble([0], {"learning_rate": "0.1"}, BY_RATE),
         TypeError,
-        "hparams['learning_rate']='0.1' must be a real number",
+        "hparams['learning_rate'] must be real numbers, got dtype <U3",
     ),
     "a complex learning rate": (
         lambda: ensemble([0], {"learning_rate": 1j}, BY_RATE),
         TypeError,
-        "hparams['learning_rate']=1j must be a real number",
+        "hparams['learning_rate'] must be real numbers, got dtype complex128",
     ),
-    "a missing hyper-parameter": (lambda: ensemble([0], {}, BY_RATE), KeyError, "learning_rate"),
+    "a missing hyper-parameter": (
+        lambda: ensemble([0], {}, BY_RATE),
+        ValueError,
+        "optimizer(hparams) failed for hparams={} with KeyError: 'learning_rate'",
+    ),
+    "a misnamed hyper-parameter": (
+        lambda: BY_RATE.run(KEY, {"lr": 0.1}),
+        ValueError,
+        "optimizer(hparams) failed for hparams={'lr': '…'} with KeyError: 'learning_rate'",
+    ),
+    "no hparams where one is wanted": (
+        lambda: BY_RATE.run(KEY),
+        ValueError,
+        "optimizer(hparams) failed for hparams=None with TypeError",
+    ),
+    "a complex rate for one network": (
+        lambda: BY_RATE.run(KEY, {"learning_rate": 0.5j}),
+        TypeError,
+        "hparams['learning_rate'] must be real numbers, got dtype complex128",
+    ),
+    "hparams in a ragged list": (
+        lambda: ensemble([0, 1], {"learning_rate": [0.1, [0.2, 0.3]]}, BY_RATE),
+        TypeError,
+        "hparams['learning_rate'] must be real numbers, got [0.1, [0.2, 0.3]]",
+    ),
+    "a rate too large for an integer": (
+        lambda: ensemble([0], {"learning_rate": 2**40}, BY_RATE),
+        ValueError,
+        "hparams['learning_rate']=1099511627776 is too large for 32-bit integers",
+    ),
+    "ragged seeds": (lambda: ensemble([0, [1, 2]]), TypeError, "seeds must be whole numbers"),
+    "seeds in a set": (lambda: ensemble({1, 2}), TypeError, "must be a range, list or array of whole numbers."),
+    "more epochs than fit the records": (
+        lambda: train(epochs=1000, record_every=1).advance(TRAINER.init(KEY), None, 65),
+        ValueError,
+        "epochs=65 must be between 0 and record_slots * record_every=64",
+    ),
     "an ensemble of hparams that nothing takes": (
         lambda: ensemble([0], {"learning_rate": 0.5}),
         ValueError,
@@ -288,10 +362,6 @@ WRONG = {
 }
 
 
-def test_the_table_is_long():
-    assert len(WRONG) >= 40
-
-
 @pytest.mark.filterwarnings("ignore:.*divide:RuntimeWarning", "ignore:.*invalid value:RuntimeWarning")
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_calls_say_what_is_wrong(name):
@@ -308,11 +378,29 @@ def test_files_that_keras_did_not_write(tmp_path, content):
         xj.params_from_keras(path)
 
 
-def test_a_file_whose_layers_are_not_dense(tmp_path):
-    import h5py
-
-    path = tmp_path / "conv.weights.h5"
+@pytest.mark.parametrize("name", ["conv2d/vars/0", "sequential/layers/dense/vars/0", "dense_2/quantized/vars/0"])
+def test_a_file_whose_layers_are_not_dense_in_a_row(tmp_path, name):
+    path = tmp_path / "other.weights.h5"
     with h5py.File(path, "w") as file:
-        file["layers/conv2d/vars/0"] = np.ones((3, 3))
-    with pytest.raises(ValueError, match=r"layer 'conv2d' has weights and is not Dense"):
+        file["layers/dense/vars/0"], file["layers/dense/vars/1"] = np.ones((3, 3)), np.ones(3)
+        file["layers/dropout/seed_generator/vars/0"] = np.zeros(2, np.uint32)
+        assert len(xj.params_from_keras([file["layers/dense/vars/0"], file["layers/dense/vars/1"]])) == 1
+        file[f"layers/{name}"] = np.ones((3, 3))
+    with pytest.raises(ValueError, match=rf"'{name}' is not a variable of a Dense layer in a row"):
         xj.params_from_keras(path)
+
+
+def test_a_damaged_file_is_one_error_whatever_the_damage(tmp_path):
+    """Bytes of a real file changed at random places: read all the same, or refused in the same words."""
+    rng, path, refused = np.random.default_rng(0), tmp_path / "damaged.keras", 0
+    original = (Path(__file__).parent / "data" / "deep.keras").read_bytes()
+    for _ in range(60):
+        content = np.frombuffer(original, np.uint8).copy()
+        places = rng.integers(0, len(content), 40)
+        content[places] = rng.integers(0, 256, 40)
+        path.write_bytes(content.tobytes())
+        try:
+            xj.params_from_keras(path)
+        except ValueError as error:
+            refused += "weights" in str(error)
+    assert refused > 30

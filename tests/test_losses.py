@@ -62,3 +62,8 @@ def test_the_40_20_40_rule_follows_the_range_of_the_outputs():
     y = jnp.array([[-1.0], [1.0]])
     assert rule(jnp.array([[-0.21], [0.21]]), y, jnp.float32(0))
     assert not rule(jnp.array([[-0.19], [0.21]]), y, jnp.float32(0))
+
+
+def test_whole_numbers_are_predictions_too():
+    assert xj.mse(np.array([[0], [1]]), np.array([[0.5], [0.5]], np.float32)) == 0.25
+    assert xj.mse(np.array([[False], [True]]), np.array([[0.5], [0.5]], np.float32)) == 0.25

@@ -79,6 +79,13 @@ def test_initializers_have_the_variance_of_their_name(name):
         assert 0.99 * limit < np.abs(kernels).max() <= limit
 
 
+def test_orthogonal_kernels_come_in_half_precision_too():
+    kernel = xj.mlp((4, 4), kernel_init="orthogonal", dtype="bfloat16").init(jax.random.key(0))[0].kernel
+    assert kernel.dtype == jnp.bfloat16
+    columns = np.asarray(kernel, np.float64)
+    np.testing.assert_allclose(columns.T @ columns, np.eye(4), atol=0.02)
+
+
 def test_uniform_and_normal_take_a_traced_scale():
     @jax.jit
     def drawn(scale):

@@ -347,3 +347,19 @@ def test_several_outputs_are_classified_by_the_largest():
     result = jax.jit(xj.trainer(model, xj.Batch(x, y), optax.adam(0.05), epochs=500).run)(KEY)
     assert result.predictions.shape == (4, 2)
     assert result.accuracy == 1
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize(
+    ("y", "output"),
+    [
+        (2 * XOR.y - 1, "tanh"),  # −1 and 1
+        (np.concatenate([XOR.y, XOR.x[:, :1] * XOR.x[:, 1:]], axis=1), "sigmoid"),  # a half adder: sum and carry
+        (XOR.y * 0.3 + 0.2, "linear"),
+    ],
+)
+def test_targets_that_are_no_classes_are_solved_by_their_loss(y, output):
+    model = xj.mlp((2, 8, y.shape[1]), hidden="tanh", output=output)
+    result = jax.jit(xj.trainer(model, xj.Batch(XOR.x, y), optax.adam(0.05), epochs=1000).run)(KEY)
+    assert result.loss < 0.01
+    assert result.outcome == xj.Outcome.SOLVED

@@ -4,8 +4,9 @@ from xorjax.ensemble import train_blocks, train_ensemble
 from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
 from xorjax.models import Dense, Model, mlp, normal, summary, uniform
+from xorjax.results import History, Outcome, Result
 from xorjax.tasks import Batch, parity, truth_table, xor
-from xorjax.training import History, Outcome, Result, State, Trainer, trainer
+from xorjax.training import State, Trainer, trainer
 from xorjax.updates import Info
 
 __version__ = "0.1.0"

@@ -8,10 +8,9 @@ def main() -> None:
     try:
         from xorjax.cli import app
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in ("typer", "rich", "scipy"):
+        if error.name not in ("typer", "rich", "scipy"):
             raise
-        sys.exit(f"xorjax: the command needs {package}: pip install 'xorjax[cli]'")
+        sys.exit(f"xorjax: the command needs {error.name}: pip install 'xorjax[cli]'")
     app()
 
 

@@ -1,9 +1,13 @@
 """The checks of what a user passes, in one wording: the argument, its value, what is allowed."""
 
+import numbers
 import operator
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
 
 T = TypeVar("T")
 
@@ -20,6 +24,29 @@ def whole_number(name: str, value: Any, low: int, high: int, high_name: str = ""
         bound = f"{high_name}={high}" if high_name else f"{high}"
         raise ValueError(f"{name}={number} must be between {low} and {bound}.")
     return number
+
+
+def real_number(name: str, value: Any) -> float:
+    """`value`, if it is a real number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be a real number.")
+    return float(value)
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """`value` as an array of real numbers: floats (bfloat16 too), integers, Booleans."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:  # ragged lists, tracers, keys
+        raise TypeError(f"{name} must be real numbers, got {value!r}: {error}") from None
+    if not is_real(array.dtype):
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
+    return array
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a dtype is of real numbers."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
 
 
 def named(argument: str, value: str, choices: Mapping[str, T]) -> T:

@@ -1,6 +1,7 @@
 """The command `xorjax`: options in, the library at work, reports out. No numerics."""
 
 import inspect
+import io
 import json
 import math
 import platform
@@ -46,6 +47,7 @@ from xorjax.options import (
     writable,
 )
 from xorjax.published import TUTORIAL_RUNS
+from xorjax.rounds import rounds
 
 CURVE_POINTS = 500
 INTERRUPTED = 130  # the shell's exit code for SIGINT
@@ -57,11 +59,18 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            typer.echo(f"xorjax: {error}", err=True)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:  # outside the work, which reports what it has finished
             _end_interrupted()
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # ½ and ━ on a terminal that has none
         try:
             code = super().main(*args, **kwargs)
         except TyperException as error:
@@ -163,18 +172,19 @@ def train(
     trainer, hparams, batch = setup.trainer, setup.hparams, setup.batch
     console = Console(highlight=False)
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
-    console.print(xj.summary(state.params))
+    console.print(xj.summary(state.params), soft_wrap=True)
 
-    advance = jax.jit(trainer.advance)
+    epoch = 0
     records: list[xj.Info] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
     with suppress(KeyboardInterrupt), _progress(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
-        for first in range(0, epochs, every):
-            state, infos = advance(state, hparams, np.int32(min(every, epochs - first)))
-            records.append(xj.Info(infos.loss[0], infos.accuracy[0]))
-            loss, accuracy = (float(value) for value in records[-1])
-            progress.update(bar, completed=min(first + every, epochs), loss=loss, accuracy=accuracy)
+        for done in rounds(trainer, jax.jit(trainer.advance), state, hparams):
+            state, epoch = done.state, done.epoch
+            if done.records is not None:
+                records.append(done.records)
+            loss, accuracy = (float(values[-1]) for values in records[-1])
+            progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
     result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
 
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
@@ -187,7 +197,7 @@ def train(
     )
     if plot is not None and records:
         _plot_training(plot, setup, result, records, every)
-    if len(records) * every < epochs:
+    if epoch < epochs:
         _end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
 
 
@@ -222,18 +232,18 @@ def ensemble(
 
         with closing(xj.train_blocks(setup.trainer, seeds, setup.hparams, progress=show)) as finished:
             for _, block in finished:
-                blocks.append(block)
+                blocks.append(block._replace(params=None))  # the report needs none
     seconds = time.perf_counter() - begun
     if not blocks:
         _end_interrupted("before any member finished")
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
     made = report.ensemble_report(results, setup.batch, settings, seconds)
-    report.print_report(Console(highlight=False), made)
     if json_file is not None:
         json_file.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if plot is not None:
         _plot_ensemble(plot, setup, results)
+    report.print_report(Console(highlight=False), made)  # last: files are kept even where nobody reads on
     if len(results.loss) < len(seeds):
         _end_interrupted(f"the report is of the {len(results.loss):,} of {len(seeds):,} members that finished")
 
@@ -262,8 +272,8 @@ def _plot_training(path: Path, setup: Setup, result: xj.Result, records: Sequenc
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    loss, accuracy = np.array(records, np.float64).T
-    plots.loss_curve(left, xj.History(np.arange(len(records)) * every, loss, accuracy))
+    loss, accuracy = (np.concatenate(parts) for parts in zip(*records, strict=True))
+    plots.loss_curve(left, xj.History(np.arange(len(loss)) * every, loss, accuracy))
     axis = np.linspace(-0.25, 1.25, 151)
     points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     outputs = np.asarray(setup.model.apply(result.params, points)).reshape(len(axis), len(axis))

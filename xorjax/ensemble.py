@@ -10,8 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +21,12 @@ from xorjax._checks import named, whole_number
 from xorjax.engines import Engine, Programs
 from xorjax.engines import vmap as vmap_engine
 from xorjax.members import checked_hparams, checked_seeds
-from xorjax.training import History, HParams, Result, Trainer
+from xorjax.results import History, Result
+from xorjax.rounds import rounds
+from xorjax.training import HParams, Trainer
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in [vmap_engine.ENGINE]}
-ROUND_SECONDS = 0.2
+REPORT_SECONDS = 0.1
 Progress = Callable[[int, int], None]
 
 
@@ -44,7 +45,7 @@ def train_ensemble(
       trainer: from `xj.trainer(...)`.
       seeds: a range, list or array of whole numbers from 0 to 2^32 − 1.
       hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
-        (one value for each member; a list counts as an array).
+        (one value for each member). A list of numbers counts as an array.
       engine: "vmap", or "auto" to choose from the program and the platform.
       chunk_size: members in a block; None lets the engine choose. Memory grows with it. The last block is
         filled up with members whose results are dropped, so that every block runs the same program.
@@ -105,20 +106,12 @@ class _Compiled(NamedTuple):
 
 
 class _Work:
-    """What the threads of one ensemble share: how much is done, how long a round may be, whether to stop."""
-
-    FIRST_ROUND = 16
+    """What the threads of one ensemble share: how much is done, and whether to stop."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.cancelled = threading.Event()
         self.member_epochs = 0
-        self.round_epochs = self.FIRST_ROUND
-
-    def completed(self, epochs: int, members: int, seconds: float) -> None:
-        with self.lock:
-            self.member_epochs += epochs * members
-            self.round_epochs = max(1, min(4 * epochs, int(epochs * ROUND_SECONDS / max(seconds, 1e-9))))
 
 
 def _blocks(
@@ -130,14 +123,20 @@ def _blocks(
     threads = _threads()
     pending: deque[tuple[slice, Future[Result]]] = deque()
 
-    def wait_for(future: Future[Result]) -> Result:
-        while True:
-            try:
-                return future.result(timeout=0.1)
-            except FutureTimeout:
-                if future.done():  # a timeout of the work's own
-                    raise
-                progress(min(work.member_epochs // trainer.epochs, total), total)
+    reported = 0.0
+
+    def report() -> None:
+        nonlocal reported
+        if time.perf_counter() - reported > REPORT_SECONDS:
+            progress(min(work.member_epochs // trainer.epochs, total), total)
+            reported = time.perf_counter()
+
+    def finished(run: Future[Result]) -> Result:
+        while not run.done():
+            wait([run], timeout=REPORT_SECONDS)
+            report()
+        report()
+        return run.result()
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="xorjax")
     try:
@@ -148,10 +147,10 @@ def _blocks(
             pending.append((members, run))
             if len(pending) > threads:
                 done, run = pending.popleft()
-                yield done, wait_for(run)
+                yield done, finished(run)
         while pending:
             done, run = pending.popleft()
-            yield done, wait_for(run)
+            yield done, finished(run)
         progress(total, total)
     finally:
         work.cancelled.set()
@@ -185,37 +184,20 @@ def _run(
 ) -> Result:
     """All epochs of one block, in rounds; the results of its first `members`, on the host."""
     records = []
-    epoch = 0
-    while epoch < trainer.epochs:
+    for done in rounds(trainer, compiled.advance, states, hparams):
+        states = done.state
+        if done.records is not None:
+            records.append(done.records)
+        with work.lock:
+            work.member_epochs += done.epochs * members
         if work.cancelled.is_set():
             raise RuntimeError("cancelled")
-        epochs = _round_epochs(trainer, epoch, work.round_epochs)
-        begun = time.perf_counter()
-        states, infos = compiled.advance(states, hparams, np.int32(epochs))
-        jax.block_until_ready(states)
-        work.completed(epochs, members, time.perf_counter() - begun)
-        if trainer.record_every is not None and epoch % trainer.record_every == 0:
-            given = -(-epochs // trainer.record_every)
-            records.append([np.asarray(info)[:given, :members].T for info in infos])
-        epoch += epochs
     result = jax.tree.map(lambda a: np.asarray(a)[:members], compiled.finish(states, hparams))
     if trainer.record_every is None:
         return result
-    loss, accuracy = (np.concatenate(parts, axis=1) for parts in zip(*records, strict=True))
+    loss, accuracy = (np.concatenate(parts)[:, :members].T for parts in zip(*records, strict=True))
     recorded = np.arange(0, trainer.epochs, trainer.record_every, dtype=np.int32)
     return result._replace(history=History(recorded, loss, accuracy))
-
-
-def _round_epochs(trainer: Trainer, epoch: int, budget: int) -> int:
-    """Epochs of the next round: about `budget`, in whole record intervals or within one."""
-    left = trainer.epochs - epoch
-    every = trainer.record_every
-    if every is None:
-        return min(budget, left)
-    into = epoch % every
-    if into or budget < every:
-        return min(budget, every - into, left)
-    return min(min(budget // every, trainer.record_slots) * every, left)
 
 
 def _threads() -> int:

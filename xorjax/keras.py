@@ -10,7 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from xorjax.models import Dense
+from xorjax._checks import real_array
+from xorjax.models import Dense, check_layers
 
 
 def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Dense, ...]:
@@ -26,8 +27,12 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
       FileNotFoundError: if there is no such file.
       ModuleNotFoundError: for a file, without h5py.
     """
-    arrays = _read(fspath(weights)) if isinstance(weights, str | PathLike) else list(weights)
-    arrays = [np.asarray(array) for array in arrays]
+    if isinstance(weights, str | PathLike):
+        arrays = _read(fspath(weights))
+    elif isinstance(weights, Sequence):
+        arrays = [real_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
+    else:
+        raise TypeError(f"weights must be a list of arrays or the path of a file, got {weights!r}.")
     if not arrays or len(arrays) % 2:
         raise ValueError(
             f"weights must be kernel, bias, kernel, bias, … of Dense layers, got {len(arrays)} arrays."
@@ -42,6 +47,8 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
             )
         if not jnp.issubdtype(kernel.dtype, jnp.floating) or not jnp.issubdtype(bias.dtype, jnp.floating):
             raise ValueError(f"weights of layer {i} must be real floats, got {kernel.dtype} and {bias.dtype}.")
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise ValueError(f"weights of layer {i} must be finite.")
         width = kernel.shape[1]
     return tuple(Dense(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in layers)
 
@@ -50,10 +57,9 @@ def params_to_keras(params: Sequence[Dense]) -> list[np.ndarray]:
     """The list that Keras's `model.set_weights` takes: kernel, bias, kernel, bias, …
 
     Raises:
-      TypeError: if the params are not a sequence of `Dense`.
+      TypeError, ValueError: if the params are not those of one network of `Dense` layers.
     """
-    if not isinstance(params, Sequence) or not all(isinstance(layer, Dense) for layer in params):
-        raise TypeError(f"params must be a sequence of Dense(kernel, bias), got {type(params).__name__}.")
+    check_layers(params)
     return [np.asarray(leaf) for layer in params for leaf in layer]
 
 
@@ -70,17 +76,22 @@ def _read(path: str) -> list[np.ndarray]:
             with zipfile.ZipFile(content) as archive:
                 content = io.BytesIO(archive.read("model.weights.h5"))
         with h5py.File(content, "r") as h5:
+            found: list[tuple[int, int, np.ndarray]] = []
             layers: Any = h5["layers"]  # h5py's types don't tell groups from arrays
-            with_weights = [name for name in layers if len(layers[name].get("vars", ()))]
-            variables = [layers[name]["vars"] for name in sorted(with_weights, key=_place_of_layer)]
-            return [group[str(i)][()] for group in variables for i in range(len(group))]
-    except (KeyError, OSError, zipfile.BadZipFile, TypeError, ValueError, AttributeError) as error:
+            layers.visititems(lambda name, item: found.extend(_variable(name, item, h5py.Dataset)))
+        return [array for _, _, array in sorted(found, key=lambda variable: variable[:2])]
+    except (Exception, MemoryError) as error:  # the readers of zip and HDF5 fail in many ways on a damaged file
         raise ValueError(f"weights={path!r} is not a .keras or .weights.h5 file of Keras 3: {error}") from error
 
 
-def _place_of_layer(name: str) -> int:
-    """Keras numbers the layers of a kind in their order: dense, dense_1, …, dense_10."""
-    match = re.fullmatch(r"dense(?:_(\d+))?", name)
+def _variable(name: str, item: Any, dataset: type) -> list[tuple[int, int, np.ndarray]]:
+    """The layer, the place in it and the value of one variable of a file.
+
+    Keras numbers the layers of a kind in their order: dense, dense_1, …, dense_10.
+    """
+    if not isinstance(item, dataset) or "seed_generator" in name:
+        return []
+    match = re.fullmatch(r"dense(?:_(\d+))?/vars/(\d+)", name)
     if match is None:
-        raise ValueError(f"layer {name!r} has weights and is not Dense")
-    return int(match[1] or 0)
+        raise ValueError(f"{name!r} is not a variable of a Dense layer in a row of them")
+    return [(int(match[1] or 0), int(match[2]), item[()])]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
+from xorjax._checks import real_number
+
 Loss = Callable[[Array, ArrayLike], Array]
 SolvedRule = Callable[[Array, ArrayLike, Array], Array]
 
@@ -23,7 +25,7 @@ def mse(y_hat: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_o
       y: targets of the same shape, converted to the dtype of the predictions.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ, or have fewer than two axes.
 
     >>> float(mse(jnp.array([[0.5], [1.0]]), jnp.array([[0.0], [1.0]])))
     0.125
@@ -43,22 +45,23 @@ def accuracy(y_hat: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*row
       y: targets of the same shape; one output: 0 or 1; more: one-hot.
 
     Raises:
-      ValueError: if the shapes differ.
+      ValueError: if the shapes differ, or have fewer than two axes.
     """
     return jnp.mean(_right(*_alike(y_hat, y)))
 
 
-def solved_by_loss(tolerance: float = 0.01) -> SolvedRule:
-    """A network is solved when every row is classified right and its loss is below `tolerance`.
+def solved_by_loss(tolerance: float = 0.01, all_right: bool = True) -> SolvedRule:
+    """A network is solved when its loss is below `tolerance` and, with `all_right`, every row classified right.
 
     Raises:
-      ValueError: if `tolerance` is not above 0.
+      TypeError, ValueError: if `tolerance` is not a number above 0.
     """
-    if not tolerance > 0:
+    if not real_number("tolerance", tolerance) > 0:
         raise ValueError(f"{tolerance=} must be above 0.")
 
     def rule(y_hat: Array, y: ArrayLike, loss: Array) -> Bool[Array, ""]:
-        return jnp.all(_right(*_alike(y_hat, y))) & (loss < tolerance)
+        below = loss < tolerance
+        return below & jnp.all(_right(*_alike(y_hat, y))) if all_right else below
 
     return rule
 
@@ -73,9 +76,9 @@ def solved_by_40_20_40(low: float = 0.0, high: float = 1.0) -> SolvedRule:
       high: the largest value of the outputs, and their target for "on".
 
     Raises:
-      ValueError: if `low` is not below `high`.
+      TypeError, ValueError: if they are not numbers, or `low` is not below `high`.
     """
-    if not low < high:
+    if not real_number("low", low) < real_number("high", high):
         raise ValueError(f"{low=} must be below {high=}.")
 
     def rule(y_hat: Array, y: ArrayLike, loss: Array) -> Bool[Array, ""]:
@@ -96,4 +99,8 @@ def _alike(y_hat: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     y_hat = jnp.asarray(y_hat)
     if jnp.shape(y) != y_hat.shape:
         raise ValueError(f"y_hat has shape {y_hat.shape} and y has shape {jnp.shape(y)}; they must be equal.")
+    if y_hat.ndim < 2:
+        raise ValueError(f"y_hat and y have shape {y_hat.shape}; they must have two axes, (n, n_out).")
+    if not jnp.issubdtype(y_hat.dtype, jnp.floating):
+        y_hat = y_hat.astype(jnp.result_type(float))
     return y_hat, jnp.asarray(y, y_hat.dtype)

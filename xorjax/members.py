@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from xorjax.tasks import is_real
+from xorjax._checks import real_array
 from xorjax.training import HParams
 
 MAX_SEED = 2**32 - 1
@@ -22,8 +23,12 @@ def checked_seeds(seeds: Any) -> range | np.ndarray:
         checked, ends = seeds, [*seeds[:1], *seeds[-1:]]
     else:
         if not isinstance(seeds, Sequence | np.ndarray | jax.Array) or isinstance(seeds, str):
-            raise TypeError(f"{seeds=} must be a range, list or array of whole numbers; try range({seeds}).")
-        checked = np.asarray(seeds)
+            hint = f"; try range({seeds})" if isinstance(seeds, int) else ""
+            raise TypeError(f"{seeds=} must be a range, list or array of whole numbers{hint}.")
+        try:
+            checked = np.asarray(seeds)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"seeds must be whole numbers: {error}") from None
         if checked.ndim != 1:
             raise ValueError(f"seeds must have one axis, got shape {checked.shape}.")
         if checked.dtype.kind in "iu":
@@ -48,9 +53,9 @@ def checked_hparams(hparams: HParams, n_members: int) -> HParams:
 
     def checked(path: Any, leaf: Any) -> np.ndarray:
         name = f"hparams{jax.tree_util.keystr(path)}"
-        array = np.asarray(leaf)
-        if not is_real(array.dtype):
-            raise TypeError(f"{name}={leaf!r} must be a real number, or an array of them.")
+        array = real_array(name, leaf)
+        if array.dtype in (np.int64, np.uint64) and (array != array.astype(jnp.result_type(int))).any():
+            raise ValueError(f"{name}={leaf!r} is too large for 32-bit integers; write it as a float.")
         if (nan := np.isnan(array)).any():
             which = f"; member {np.argwhere(nan)[0, 0]} is" if array.ndim else ""
             raise ValueError(f"{name} must not be nan{which}.")

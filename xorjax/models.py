@@ -66,8 +66,13 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_normal": initializers.he_normal(),
     "lecun_uniform": initializers.lecun_uniform(),
     "lecun_normal": initializers.lecun_normal(),
-    "orthogonal": initializers.orthogonal(),
+    "orthogonal": lambda key, shape, dtype: (  # by a QR decomposition, which half precision does not have
+        initializers.orthogonal()(key, shape, dtype if jnp.dtype(dtype).itemsize >= 4 else jnp.float32).astype(
+            dtype
+        )
+    ),
 }
+BIAS_INITIALIZERS = {name: INITIALIZERS[name] for name in ("zeros", "ones")}
 
 
 def uniform(scale: ArrayLike) -> Initializer:
@@ -100,7 +105,7 @@ def mlp(
       output: activation of the last layer.
       kernel_init: initialiser by name (a key of `INITIALIZERS`), or a function of key, shape and dtype such
         as those of `jax.nn.initializers`, `uniform(scale)` and `normal(stddev)`.
-      bias_init: likewise for the biases.
+      bias_init: "zeros", "ones", or such a function; the others need a shape of two axes.
       dtype: float dtype of the parameters, and so of all arithmetic; None is JAX's default (float32, or
         float64 where x64 is enabled).
 
@@ -121,7 +126,7 @@ def mlp(
     activate_hidden = _function("hidden", hidden, ACTIVATIONS)
     activate_output = _function("output", output, ACTIVATIONS)
     init_kernel = _function("kernel_init", kernel_init, INITIALIZERS)
-    init_bias = _function("bias_init", bias_init, INITIALIZERS)
+    init_bias = _function("bias_init", bias_init, BIAS_INITIALIZERS)
     if dtype is not None:
         try:
             dtype = jnp.dtype(dtype)
@@ -163,13 +168,12 @@ def summary(params: Sequence[Dense]) -> str:
       params: a tuple of `Dense`, as `mlp(...).init(key)` makes it.
 
     Raises:
-      TypeError: if the params are of another model.
+      TypeError, ValueError: if the params are of another model, or of many members.
 
     >>> print(summary(mlp((2, 2, 1)).init(jax.random.key(0))).splitlines()[-3])
      Total params: 9 (36.00 B)
     """
-    if not isinstance(params, Sequence) or not all(isinstance(layer, Dense) for layer in params):
-        raise TypeError(f"params must be a sequence of Dense(kernel, bias), got {type(params).__name__}.")
+    check_layers(params)
     rows = [("Layer (type)", "Output Shape", "Param #")]
     for i, layer in enumerate(params):
         name = f"dense_{i}" if i else "dense"
@@ -194,6 +198,18 @@ def summary(params: Sequence[Dense]) -> str:
     head = [rule("┏", "┳", "┓", "━"), line("┃", "┃", "┃", texts(rows[0])), rule("┡", "╇", "┩", "━")]
     foot = [rule("└", "┴", "┘", "─"), f" Total params: {size}", f" Trainable params: {size}"]
     return "\n".join([*head, body, *foot, " Non-trainable params: 0 (0.00 B)"])
+
+
+def check_layers(params: Any) -> None:
+    """Checks that params are those of one network of `Dense` layers."""
+    if not isinstance(params, Sequence) or not all(isinstance(layer, Dense) for layer in params):
+        raise TypeError(f"params must be a sequence of Dense(kernel, bias), got {type(params).__name__}.")
+    for i, (kernel, bias) in enumerate(params):
+        if (np.ndim(kernel), np.ndim(bias)) != (2, 1):
+            raise ValueError(
+                f"params[{i}] must have a kernel of two axes and a bias of one, those of one network; "
+                f"it has shapes {np.shape(kernel)} and {np.shape(bias)}."
+            )
 
 
 def _affine(layer: Dense, h: Array) -> Array:

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,10 @@ from xorjax.training import MAX_EPOCHS
 
 
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """The optimizers of optax, and of optax.contrib, that a learning rate is enough for."""
+    """The optimizers of optax and optax.contrib that a learning rate is enough for, and that draw no numbers.
+
+    Left out are those with a key of their own: all members would get the same noise.
+    """
     found = {}
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
         for name, function in inspect.getmembers(module, inspect.isfunction):
@@ -23,6 +27,8 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
             if name.startswith(("_", "scale_by_")) or not parameters:
                 continue
             rate, *others = parameters
+            if {"key", "seed"} & {p.name for p in others}:
+                continue
             if rate.name in ("learning_rate", "max_learning_rate") and not any(
                 p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in others
             ):
@@ -53,13 +59,8 @@ def writable(path: Path | None) -> Path | None:
     if path is not None:
         if path.is_dir() or not path.parent.is_dir():
             raise typer.BadParameter(f"{str(path)!r} must be a file in an existing folder.")
-        try:
-            existed = path.exists()
-            path.open("ab").close()
-            if not existed:
-                path.unlink()
-        except OSError as error:
-            raise typer.BadParameter(f"{str(path)!r} can't be written: {error.strerror}.") from None
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise typer.BadParameter(f"{str(path)!r} can't be written.")
     return path
 
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from xorjax.published import PublishedRun
+from xorjax.results import History
 from xorjax.statistics import SurvivalCurve
-from xorjax.training import History
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 

@@ -10,8 +10,8 @@ from rich.table import Table
 import xorjax
 from xorjax import statistics
 from xorjax.published import TUTORIAL_RUNS
+from xorjax.results import Outcome, Result
 from xorjax.tasks import Batch
-from xorjax.training import Outcome, Result
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -46,6 +46,8 @@ def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> 
 def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
     """Quantiles over members; a loss that is not a number counts as the largest, as infinity does."""
     ordered = np.where(np.isnan(values), np.inf, values)
+    if ordered.size == 0:
+        raise ValueError("values must have at least one member, got none.")
     # Interpolation between a finite value and infinity would be nan; the next member's value is a member's.
     return np.quantile(ordered.astype(np.float64), at, method="linear" if np.isfinite(ordered).all() else "higher")
 

@@ -6,12 +6,11 @@ Plain NumPy constants: making one starts no JAX backend, and a compiler that mee
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
-from xorjax._checks import whole_number
+from xorjax._checks import real_array, whole_number
 
 AnyArray = Array | np.ndarray
 
@@ -90,19 +89,20 @@ def checked_batch(batch: Any) -> Batch:
     return checked
 
 
-def is_real(dtype: Any) -> bool:
-    """Whether a dtype is of real numbers: floats (bfloat16 too), integers, Booleans."""
-    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
+def are_classes(y: AnyArray) -> bool:
+    """Whether targets are classes, as `accuracy` reads them: 0 or 1, or one-hot; traced ones are taken to be."""
+    if isinstance(y, Tracer):
+        return True
+    values = np.asarray(y)
+    return bool(np.isin(values, (0, 1)).all() and (values.shape[1] == 1 or (values.sum(axis=1) == 1).all()))
 
 
 def _checked(name: str, values: Any) -> Any:
-    array = values if isinstance(values, Tracer) else np.asarray(values)
+    array = values if isinstance(values, Tracer) else real_array(f"batch.{name}", values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(
             f"batch.{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}."
         )
-    if not is_real(array.dtype):
-        raise TypeError(f"batch.{name} has dtype {array.dtype}; it must hold real numbers.")
     if isinstance(array, np.ndarray) and not (finite := np.isfinite(array)).all():
         row, column = np.argwhere(~finite)[0]
         raise ValueError(f"batch.{name}[{row}, {column}]={array[row, column]} must be finite.")

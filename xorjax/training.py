@@ -4,7 +4,6 @@
 what differs from member to member of an ensemble: the key, and the hyper-parameters.
 """
 
-import enum
 import zlib
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -13,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from xorjax._checks import named, whole_number
+from xorjax._checks import is_real, named, real_array, whole_number
 from xorjax.losses import Loss, SolvedRule, accuracy, mse, solved_by_loss
 from xorjax.models import Model
-from xorjax.tasks import AnyArray, Batch, checked_batch
+from xorjax.results import History, Outcome, Result
+from xorjax.tasks import Batch, are_classes, checked_batch
 from xorjax.updates import Info, Learned, by_mini_batches, gradient_step
 
 HParams = Any  # a pytree of traced scalars
@@ -27,17 +27,6 @@ OptimizerLike = optax.GradientTransformation | Callable[[HParams], optax.Gradien
 
 MAX_EPOCHS = 2**30
 RECORD_SLOTS = 64
-
-
-class Outcome(enum.IntEnum):
-    """What a network ends as."""
-
-    UNSOLVED = 0
-    """Finite, and the solved rule does not hold."""
-    SOLVED = 1
-    """The solved rule holds at the end."""
-    DIVERGED = 2
-    """The loss or a parameter is infinite or not a number."""
 
 
 class State(NamedTuple):
@@ -50,27 +39,6 @@ class State(NamedTuple):
     key_shuffle: PRNGKeyArray | None  # None where nothing is shuffled
 
 
-class History(NamedTuple):
-    """The records of a run, one every `record_every` epochs, each from before the update of its epoch."""
-
-    epoch: Int[AnyArray, " records"]
-    loss: Float[AnyArray, "*members records"]
-    accuracy: Float[AnyArray, "*members records"]
-
-
-class Result(NamedTuple):
-    """What training gives; for an ensemble every array but `history.epoch` has a leading member axis."""
-
-    params: Any
-    loss: Float[AnyArray, "*members"]  # of the final params on the whole batch
-    accuracy: Float[AnyArray, "*members"]
-    predictions: Float[AnyArray, "*members n n_out"]
-    outcome: Int[AnyArray, "*members"]  # an `Outcome`
-    solved_epoch: Int[AnyArray, "*members"]  # epochs trained when the rule first held, -1 if it never did
-    epochs: Int[AnyArray, "*members"]  # epochs trained
-    history: History | None
-
-
 class Trainer(NamedTuple):
     """Pure functions that train one network; transform them with jit, vmap, grad.
 
@@ -80,7 +48,7 @@ class Trainer(NamedTuple):
       run: `run(key, hparams=None) -> Result`, all epochs.
       advance: `advance(state, hparams, epochs) -> (State, Info)`: trains on for `epochs`, which may be traced.
         The Info has a leading axis of `record_slots`: what every `record_every`-th epoch reported, from the
-        first of these on; slots beyond `epochs` hold zeros.
+        first of these on; slots beyond `epochs` hold zeros. No more epochs than fill these slots.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
       record_every: epochs from record to record, or None.
@@ -128,7 +96,8 @@ def trainer(
       record_every: keep loss and accuracy of the epochs 0, k, 2k, …, from before their update. With
         mini-batches they are means over the batches of the epoch, each from before its own update, as Keras's.
       solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
-        the last; `solved_by_loss(0.01)` if None.
+        the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
+        or 1, or one-hot), all rows right.
       stop: "solved" freezes a network once the rule holds; "never" trains all epochs.
 
     Raises:
@@ -143,7 +112,7 @@ def trainer(
     if not isinstance(shuffle, bool):
         raise TypeError(f"{shuffle=} must be True or False.")
     stop_when_solved = named("stop", stop, {"never": False, "solved": True})
-    is_solved = solved_by_loss() if solved is None else solved
+    is_solved = solved_by_loss(all_right=are_classes(batch.y)) if solved is None else solved
     for argument, value in {"loss": loss, "solved": is_solved}.items():
         if not callable(value):
             raise TypeError(f"{argument}={value!r} must be a function.")
@@ -168,13 +137,13 @@ def trainer(
                 f"{hparams=} would have no effect: give optimizer (or model) as a function of hparams, such as "
                 f"lambda h: optax.sgd(h['learning_rate'])."
             )
-        hparams = jax.tree.map(lambda h: jnp.asarray(h, jnp.result_type(h)), hparams)
-        member_model = model if isinstance(model, Model) else model(hparams)
+        hparams = jax.tree_util.tree_map_with_path(_fixed_dtype, hparams)
+        member_model = model if isinstance(model, Model) else _made("model", model, hparams)
         if not isinstance(member_model, Model):
             raise TypeError(f"model(hparams) must give a Model, got {member_model!r}.")
         transformation = optimizer
         if not isinstance(transformation, optax.GradientTransformation):
-            transformation = transformation(hparams)
+            transformation = _made("optimizer", transformation, hparams)
         if not isinstance(transformation, optax.GradientTransformation):
             raise TypeError(
                 f"optimizer(hparams) must give an optax GradientTransformation, got {transformation!r}."
@@ -231,6 +200,8 @@ def trainer(
 
     def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
         every = MAX_EPOCHS if record_every is None else record_every
+        if isinstance(epochs, int):
+            whole_number("epochs", epochs, 0, record_slots * every, "record_slots * record_every")
         starts = jnp.arange(record_slots, dtype=jnp.int32) * every
         return lax.scan(
             lambda state, start: first_of(state, hparams, jnp.clip(epochs - start, 0, every)), state, starts
@@ -273,6 +244,27 @@ def trainer(
         return finish(state, hparams)._replace(history=History(recorded, *info))
 
     return Trainer(init, step, run, advance, finish, epochs, record_every, record_slots)
+
+
+def _fixed_dtype(path: Any, leaf: Any) -> Array:
+    """A hyper-parameter in the dtype that it has in an array, be it a Python number here."""
+    name = f"hparams{jax.tree_util.keystr(path)}"
+    if not isinstance(leaf, jax.Array):
+        leaf = real_array(name, leaf)
+    elif not is_real(leaf.dtype):
+        raise TypeError(f"{name} must be real numbers, got dtype {leaf.dtype}.")
+    return jnp.asarray(leaf, jnp.result_type(leaf))
+
+
+def _made(argument: str, function: Callable[[HParams], Any], hparams: HParams) -> Any:
+    """`function(hparams)`, whose commonest failure is that hparams lack what it asks for."""
+    try:
+        return function(hparams)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        given = jax.tree.map(lambda _: "…", hparams)
+        raise ValueError(
+            f"{argument}(hparams) failed for hparams={given!r} with {type(error).__name__}: {error}."
+        ) from error
 
 
 def _check_outputs(model: Model, batch: Batch, loss: Loss, is_solved: SolvedRule) -> None:

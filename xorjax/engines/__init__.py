@@ -7,7 +7,8 @@ members: a member's bits must not depend on its company.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xorjax.training import Result, State, Trainer
+from xorjax.results import Result
+from xorjax.training import State, Trainer
 from xorjax.updates import Info
 
 
