@@ -59,9 +59,9 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # typer ends it quietly
+            raise
         except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
             typer.echo(f"xorjax: {error}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:  # outside the work, which reports what it has finished

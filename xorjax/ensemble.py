@@ -123,6 +123,7 @@ def _blocks(
     threads = _threads()
     pending: deque[tuple[slice, Future[Result]]] = deque()
 
+    compiled: _Compiled | None = None
     reported = 0.0
 
     def report() -> None:
@@ -142,7 +143,8 @@ def _blocks(
     try:
         for start in range(0, total, block_size):
             members = slice(start, min(start + block_size, total))
-            states, block_hparams, compiled = _prepared(programs, seeds, hparams, members, block_size)
+            states, block_hparams = _prepared(programs, seeds, hparams, members, block_size)
+            compiled = compiled or _compiled(programs, states, block_hparams)
             run = pool.submit(_run, trainer, compiled, states, block_hparams, members.stop - start, work)
             pending.append((members, run))
             if len(pending) > threads:
@@ -159,10 +161,11 @@ def _blocks(
 
 def _prepared(
     programs: Programs, seeds: Any, hparams: HParams, members: slice, block_size: int
-) -> tuple[Any, HParams, _Compiled]:
-    """Initial states of a full block, on the device, and what to run them with.
+) -> tuple[Any, HParams]:
+    """Initial states and hyper-parameters of a full block, on the device.
 
-    All that reads JAX's thread-local settings (x64, default device, …) is done here, in the caller's thread.
+    All that reads JAX's thread-local settings (x64, default device, …) is done here and in `_compiled`, in the
+    caller's thread.
     """
 
     def filled(values: Any) -> np.ndarray:
@@ -171,12 +174,15 @@ def _prepared(
 
     block_seeds = jnp.asarray(filled(seeds).astype(np.uint32))
     block_hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
-    states = programs.init(block_seeds, block_hparams)
-    compiled = _Compiled(
-        programs.advance.lower(states, block_hparams, np.int32(0)).compile(),  # type: ignore[attr-defined]
-        programs.finish.lower(states, block_hparams).compile(),  # type: ignore[attr-defined]
+    return programs.init(block_seeds, block_hparams), block_hparams
+
+
+def _compiled(programs: Programs, states: Any, hparams: HParams) -> _Compiled:
+    """What every block of this shape is run with."""
+    return _Compiled(
+        programs.advance.lower(states, hparams, np.int32(0)).compile(),  # type: ignore[attr-defined]
+        programs.finish.lower(states, hparams).compile(),  # type: ignore[attr-defined]
     )
-    return states, block_hparams, compiled
 
 
 def _run(

@@ -22,8 +22,8 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
         `model.save("….keras")` or `model.save_weights("….weights.h5")` of Keras 3 made (read with h5py).
 
     Raises:
-      ValueError: if these are not kernels and biases of layers that follow one another, or the file is not
-        such a file.
+      TypeError, ValueError: if these are not finite kernels and biases of layers that follow one another, or the
+        file is not such a file.
       FileNotFoundError: if there is no such file.
       ModuleNotFoundError: for a file, without h5py.
     """

@@ -179,7 +179,7 @@ def trainer(
             info = Info(value, accuracy(y_hat, batch.y))
 
         holds = is_solved(y_hat, batch.y, value)
-        solved_epoch = jnp.where((state.solved_epoch < 0) & holds, state.epoch, state.solved_epoch)
+        solved_epoch = _first_solved(state, holds)
         new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle)
         if stop_when_solved:
             frozen = state._replace(solved_epoch=solved_epoch)
@@ -212,7 +212,7 @@ def trainer(
         y_hat = member_model.apply(state.params, batch.x)
         value = loss(y_hat, batch.y)
         holds = is_solved(y_hat, batch.y, value)
-        solved_epoch = jnp.where((state.solved_epoch < 0) & holds, state.epoch, state.solved_epoch)
+        solved_epoch = _first_solved(state, holds)
         if stop_when_solved:  # a frozen network stays solved, whatever the last bit of its loss
             holds = solved_epoch >= 0
         return Result(
@@ -278,6 +278,11 @@ def _check_outputs(model: Model, batch: Batch, loss: Loss, is_solved: SolvedRule
     holds = jax.eval_shape(lambda y_hat, value: is_solved(y_hat, batch.y, value), y_hat, value)
     if getattr(holds, "shape", None) != () or holds.dtype != jnp.bool_:
         raise ValueError(f"solved(y_hat, y, loss) must give a Boolean scalar, got {holds}.")
+
+
+def _first_solved(state: State, holds: Array) -> Array:
+    """The first epoch at which the rule held, now that it does or does not hold in this state."""
+    return jnp.where((state.solved_epoch < 0) & holds, state.epoch, state.solved_epoch)
 
 
 def _all_finite(tree: Any) -> Bool[Array, ""]:
