@@ -93,7 +93,7 @@ def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
         return None
     a, b = operands
     known = a if is_known(a) else b
-    if known.dtype == bool:
+    if known.dtype == np.bool_:
         if name in ("and", "or"):
             other = b if known is a else a
             return (other if known else known) if name == "and" else (known if known else other)
@@ -232,7 +232,7 @@ def _elementwise(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
 def _converted(eqn: JaxprEqn, x: np.ndarray) -> Any:
     """Known numbers in another dtype; not where the two libraries could differ (floats to integers)."""
     new = np.dtype(eqn.params["new_dtype"])
-    if jnp.issubdtype(new, jnp.inexact) or not jnp.issubdtype(x.dtype, jnp.inexact) or new == bool:
+    if jnp.issubdtype(new, jnp.inexact) or not jnp.issubdtype(x.dtype, jnp.inexact) or new == np.bool_:
         with np.errstate(all="ignore"):
             return [x.astype(new)]
     return NotImplemented
@@ -249,7 +249,7 @@ def _select_n(scalars: Any, eqn: JaxprEqn, which: Any, *cases: Any) -> Any:
     if prod(out.aval.shape) > MAX_APART:
         return NotImplemented
     arrays = np.broadcast_arrays(scalars.apart(which), *map(scalars.apart, cases))
-    if all(a.dtype != object for a in arrays) and len(arrays) == 3 and arrays[0].dtype == bool:
+    if all(a.dtype != object for a in arrays) and len(arrays) == 3 and arrays[0].dtype == np.bool_:
         return [np.where(arrays[0], arrays[2], arrays[1])]
     chosen = [_selected(scalars, *each) for each in zip(*(a.flat for a in arrays), strict=True)]
     return [objects(chosen, out.aval.shape)]
@@ -398,12 +398,12 @@ def summed(scalars: Any, terms: Sequence[Any]) -> Any:
 
 
 def product_of(scalars: Any, a: Any, b: Any) -> Any:
-    if getattr(a, "dtype", None) == bool:
+    if a.dtype == np.bool_:
         return scalars.scalar("and", lax.bitwise_and, a, b)
     return scalars.scalar("mul", lax.mul, a, b)
 
 
-def _is_half(dtype: Any) -> bool:
+def is_half(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
@@ -428,8 +428,8 @@ def _dot_general(scalars: Any, eqn: JaxprEqn, lhs: Any, rhs: Any) -> Any:
     if max(prod(v.aval.shape) for v in [*eqn.invars, out]) > MAX_APART:
         return NotImplemented
     # Half precision is summed in float32, as compilers do.
-    dtype = np.dtype(np.float32) if _is_half(out.aval.dtype) else out.aval.dtype
-    if out.aval.dtype == bool:
+    dtype = np.dtype(np.float32) if is_half(out.aval.dtype) else out.aval.dtype
+    if out.aval.dtype == np.bool_:
         return NotImplemented
 
     def arranged(x: Any, batch: Sequence[int], contract: Sequence[int]) -> np.ndarray:
@@ -475,7 +475,7 @@ def _reduction(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
     if not 0 < prod(aval.shape) <= MAX_APART:
         return NotImplemented
     x = scalars.apart(x)
-    half = _is_half(aval.dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
+    half = is_half(aval.dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
     if half:
         x = _in_dtype(scalars, x, np.dtype(np.float32))
     operation = REDUCTIONS[eqn.primitive.name]

@@ -9,7 +9,7 @@ of the package, and of JAX's internals only what `jax.extend` gives.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import jax
@@ -68,14 +68,7 @@ def scalarize(
 
     @wraps(fn)
     def scalarized(*args: Any, **kwargs: Any) -> Any:
-        closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
-        operations = bound_on_operations(closed)
-        if operations > max_operations:
-            raise ValueError(
-                f"{getattr(fn, '__name__', fn)} may need up to {operations:,} scalar operations, more than "
-                f"{max_operations=:,}; use jax.vmap or lane_vmap, or allow more."
-            )
-        return _evaluated(Scalars(assume_finite), closed, out_shapes, jax.tree.leaves((args, kwargs)))
+        return _applied(Scalars(assume_finite), fn, *args, max_operations=max_operations, **kwargs)
 
     return scalarized
 
@@ -86,12 +79,7 @@ def scalar_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = 
     Traces and does not compile. The arguments are arrays or `jax.ShapeDtypeStruct`s.
     """
     scalars = Scalars(assume_finite)
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
-        return _evaluated(scalars, closed, out_shapes, jax.tree.leaves((args, kwargs)))
-
-    jax.eval_shape(counted, *args, **kwargs)
+    jax.eval_shape(lambda *args, **kwargs: _applied(scalars, fn, *args, **kwargs), *args, **kwargs)
     return scalars.count[0]
 
 
@@ -114,12 +102,27 @@ def bound_on_operations(jaxpr: Any) -> int:
     return total
 
 
-def _evaluated(scalars: "Scalars", closed: Any, out_shapes: Any, leaves: Sequence[Any]) -> Any:
+def evaluated(scalars: "Scalars", closed: Any, leaves: Sequence[Any]) -> list[Any]:
+    """The results of a jaxpr, as arrays."""
     jaxpr, consts = opened(closed)
     outs = scalars.evaluate(jaxpr, consts, [jnp.asarray(leaf) for leaf in leaves])
     avals = [v.aval for v in jaxpr.outvars]
-    wholes = [typed(scalars.whole(out, aval), aval) for out, aval in zip(outs, avals, strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(out_shapes), wholes)
+    return [typed(scalars.whole(out, aval), aval) for out, aval in zip(outs, avals, strict=True)]
+
+
+def _applied(
+    scalars: "Scalars", fn: Callable[..., Any], *args: Any, max_operations: float = inf, **kwargs: Any
+) -> Any:
+    """`fn(*args, **kwargs)`, scalarized."""
+    closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+    operations = bound_on_operations(closed)
+    if operations > max_operations:
+        raise ValueError(
+            f"{getattr(fn, '__name__', fn)} may need up to {operations:,} scalar operations, more than "
+            f"{max_operations=:,}; use jax.vmap or lane_vmap, or allow more."
+        )
+    outs = evaluated(scalars, closed, jax.tree.leaves((args, kwargs)))
+    return jax.tree.unflatten(jax.tree.structure(out_shapes), outs)
 
 
 class Scalars:
@@ -215,6 +218,9 @@ class Scalars:
         if prod(aval.shape) > MAX_APART:
             return [self.whole(value, aval)]
         return list(self.apart(value).flat)
+
+    def arrays(self, leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
+        return [self.whole(x, aval) for x, aval in zip(from_leaves(leaves, avals), avals, strict=True)]
 
     def all_leaves(self, values: Sequence[Value], avals: Sequence[Any]) -> list[Any]:
         return [leaf for value, aval in zip(values, avals, strict=True) for leaf in self.leaves(value, aval)]
@@ -350,12 +356,6 @@ def _checkpoint(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
     return from_leaves(leaves, [v.aval for v in eqn.outvars])
 
 
-def _applied(scalars: Scalars, fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)` scalarized."""
-    closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
-    return _evaluated(scalars.inner(), closed, out_shapes, jax.tree.leaves(args))
-
-
 def _custom_jvp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
     in_avals, out_avals = [v.aval for v in eqn.invars], [v.aval for v in eqn.outvars]
     run = _body(scalars, eqn.params["call_jaxpr"])
@@ -364,23 +364,9 @@ def _custom_jvp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
     @call.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         inner = scalars.inner()
-        arrays = [inner.whole(x, aval) for x, aval in zip(from_leaves(primals, in_avals), in_avals, strict=True)]
-        real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in in_avals]
-        slopes = [
-            inner.whole(t, aval)
-            for t, aval, has in zip(from_leaves(tangents, in_avals), in_avals, real, strict=True)
-            if has
-        ]
-
-        def both(arrays: Any, slopes: Any) -> Any:
-            def of_real(*reals: Any) -> Any:
-                rest = iter(reals)
-                return bound(eqn, [next(rest) if has else x for x, has in zip(arrays, real, strict=True)])
-
-            return jax.jvp(of_real, [x for x, has in zip(arrays, real, strict=True) if has], slopes)
-
-        outs, out_slopes = _applied(scalars, both, arrays, slopes)
-        return inner.all_leaves(outs, out_avals), inner.all_leaves(out_slopes, out_avals)
+        both = real_tangents(eqn, inner.arrays(primals, in_avals), inner.arrays(tangents, in_avals))
+        outs, slopes = _applied(inner, lambda *both: derivative(eqn, *both), *both)
+        return inner.all_leaves(outs, out_avals), inner.all_leaves(slopes, out_avals)
 
     return from_leaves(call(*scalars.all_leaves(operands, in_avals)), out_avals)
 
@@ -392,33 +378,56 @@ def _custom_vjp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
 
     def forward(*leaves: Any) -> Any:
         inner = scalars.inner()
-        arrays = [inner.whole(x, aval) for x, aval in zip(from_leaves(leaves, in_avals), in_avals, strict=True)]
-        outs, pullback = _applied(scalars, lambda *xs: jax.vjp(lambda *ys: bound(eqn, ys), *xs), *arrays)
+        arrays = inner.arrays(leaves, in_avals)
+        outs, pullback = _applied(inner, lambda *xs: jax.vjp(lambda *ys: bound(eqn, ys), *xs), *arrays)
         return inner.all_leaves(outs, out_avals), pullback
 
     def backward(pullback: Any, leaves: Any) -> Any:
         inner = scalars.inner()
-        cotangents = [
-            inner.whole(x, aval) for x, aval in zip(from_leaves(leaves, out_avals), out_avals, strict=True)
-        ]
-
-        def of_real(pullback: Any, cotangents: Any) -> Any:
-            slopes = pullback(cotangents)
-            return [s for s, aval in zip(slopes, in_avals, strict=True) if jnp.issubdtype(aval.dtype, jnp.inexact)]
-
-        slopes = iter(_applied(scalars, of_real, pullback, cotangents))
+        cotangents = inner.arrays(leaves, out_avals)
+        slopes = _applied(inner, lambda *both: real_cotangents(eqn, *both), pullback, cotangents)
+        each = with_nones(eqn, slopes)
         return tuple(
             leaf
-            for aval in in_avals
-            for leaf in (
-                inner.leaves(next(slopes), aval)
-                if jnp.issubdtype(aval.dtype, jnp.inexact)
-                else [None] * n_leaves(aval)
-            )
+            for slope, aval in zip(each, in_avals, strict=True)
+            for leaf in ([None] * n_leaves(aval) if slope is None else inner.leaves(slope, aval))
         )
 
     call.defvjp(forward, backward)
     return from_leaves(call(*scalars.all_leaves(operands, in_avals)), out_avals)
+
+
+# Derivatives of an equation that has its own: of the operands that can have one.
+
+
+def _are_real(eqn: JaxprEqn) -> list[bool]:
+    return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.invars]
+
+
+def real_tangents(eqn: JaxprEqn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    return list(primals), [t for t, is_real in zip(tangents, _are_real(eqn), strict=True) if is_real]
+
+
+def derivative(eqn: JaxprEqn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Results and their tangents, from the primals and the tangents of the real ones among them."""
+    are_real = _are_real(eqn)
+
+    def of_real(*reals: Any) -> Any:
+        rest = iter(reals)
+        return bound(eqn, [next(rest) if is_real else x for x, is_real in zip(primals, are_real, strict=True)])
+
+    return jax.jvp(of_real, [x for x, is_real in zip(primals, are_real, strict=True) if is_real], tangents)
+
+
+def real_cotangents(eqn: JaxprEqn, pullback: Any, cotangents: Sequence[Any]) -> list[Any]:
+    slopes = pullback(cotangents)
+    return [slope for slope, is_real in zip(slopes, _are_real(eqn), strict=True) if is_real]
+
+
+def with_nones(eqn: JaxprEqn, slopes: Sequence[Any]) -> tuple[Any, ...]:
+    """Cotangents of all operands from those of the real ones."""
+    rest = iter(slopes)
+    return tuple(next(rest) if is_real else None for is_real in _are_real(eqn))
 
 
 # What differs between versions of JAX, and what a primitive's equation says.

@@ -1,0 +1,101 @@
+"""`scalarize` and `lane_vmap` give what the function itself gives, whatever it is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from programs import PROGRAMS
+
+import xorjax as xj
+
+MEMBERS = 6
+
+
+def drawn(program, seed=0):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(make(rng, MEMBERS)) for make in program.args]
+
+
+def numbers(x):
+    x = jnp.asarray(x)
+    return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+
+
+def check(got, wanted, exact, factor=1):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert (a.dtype, a.shape, a.weak_type) == (b.dtype, b.shape, b.weak_type)
+        a, b = numbers(a), numbers(b)
+        if exact or not jnp.issubdtype(a.dtype, jnp.inexact):
+            np.testing.assert_array_equal(a, b)
+        else:
+            eps = float(jnp.finfo(a.dtype).eps)
+            np.testing.assert_allclose(
+                a.astype(np.complex128), b.astype(np.complex128), rtol=20 * factor * eps, atol=20 * factor * eps
+            )
+
+
+WAYS = {
+    "scalarize": lambda fn: jax.jit(jax.vmap(xj.scalarize(fn))),
+    "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
+    "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
+}
+
+
+def objective(fn):
+    """The results as one number, for its gradient with respect to the real arguments."""
+
+    def value(reals, others):
+        rest = iter(reals)
+        outs = fn(*(next(rest) if other is None else other for other in others))
+        reals_out = [out for out in jax.tree.leaves(outs) if jnp.issubdtype(out.dtype, jnp.floating)]
+        return sum(
+            jnp.sum(jnp.cos(jnp.arange(out.size, dtype=np.float32)).reshape(out.shape) * out.astype(np.float32))
+            for out in reals_out
+        )
+
+    return value
+
+
+def reals_and_others(args):
+    real = [jnp.issubdtype(a.dtype, jnp.floating) for a in args]
+    return [a for a, r in zip(args, real, strict=True) if r], [
+        None if r else a for a, r in zip(args, real, strict=True)
+    ]
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values(name, way):
+    program = PROGRAMS[name]
+    args = drawn(program)
+    check(WAYS[way](program.fn)(*args), jax.jit(jax.vmap(program.fn))(*args), program.exact)
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", [name for name, program in PROGRAMS.items() if program.smooth])
+def test_gradients(name, way):
+    program = PROGRAMS[name]
+    reals, others = reals_and_others(drawn(program))
+
+    def one(fn, mapping):
+        return mapping(lambda reals, others: jax.grad(objective(fn))(reals, others))
+
+    wanted = jax.jit(jax.vmap(jax.grad(objective(program.fn))))(reals, others)
+    of_gradient = WAYS[way](jax.grad(objective(program.fn)))(reals, others)
+    check(of_gradient, wanted, exact=False, factor=10)
+
+    def summed(reals):
+        rest = iter(reals)
+        args = [next(rest) if other is None else other for other in others]
+        outs = WAYS[way](program.fn)(*args)
+        return objective(lambda: jax.tree.map(lambda o: o.sum(0) if False else o, outs))([], [])
+
+    def summed_plain(reals):
+        rest = iter(reals)
+        args = [next(rest) if other is None else other for other in others]
+        return objective(lambda: jax.vmap(program.fn)(*args))([], [])
+
+    check(jax.jit(jax.grad(summed))(reals), jax.jit(jax.grad(summed_plain))(reals), exact=False, factor=10)
