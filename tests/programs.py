@@ -105,7 +105,7 @@ PROGRAMS: dict[str, Program] = {
     ),
     "bits": Program(lambda x: lax.bitcast_convert_type(x, jnp.uint32) >> 3, (F(3),), smooth=False),
     "clip": Program(lambda x: jnp.clip(x, -0.5, 0.5) + jax.nn.relu6(x), (F(5),)),
-    "clamp by scalars": Program(lambda x, low: lax.clamp(low, x, jnp.float32(2)), (F(5), F())),
+    "clamp by scalars": Program(lambda x, low: lax.clamp(low, x, jnp.float32(2)), (F(5), F()), smooth=False),
     "where": Program(lambda c, x, y: jnp.where(c, x, y), (Boolean(3), F(3), F(3))),
     "select by one": Program(lambda c, x, y: lax.select(c, x, y), (Boolean(), F(3), F(3))),
     "choose": Program(lambda i, x, y, z: lax.select_n(i % 3, x, y, z), (Integer(3, low=0), F(3), F(3), F(3))),
@@ -150,7 +150,7 @@ PROGRAMS: dict[str, Program] = {
     # products and reductions
     "matmul": Program(lambda x, y: x @ y, (F(4, 3), F(3, 2)), exact=False),
     "matrix and vector": Program(lambda x, y: x @ y + y @ x, (F(3, 3), F(3)), exact=False),
-    "constant matmul": Program(lambda w: CONSTANT @ w + w.T @ CONSTANT.T @ CONSTANT, (F(2, 2),), exact=False),
+    "constant matmul": Program(lambda w: (CONSTANT @ w).T @ CONSTANT @ w, (F(2, 2),), exact=False),
     "batched einsum": Program(
         lambda x, y: jnp.einsum("bij,bkj->ibk", x, y), (F(2, 3, 4), F(2, 2, 4)), exact=False
     ),

@@ -24,7 +24,8 @@ def numbers(x):
 def check(got, wanted, exact, factor=1):
     assert jax.tree.structure(got) == jax.tree.structure(wanted)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        assert (a.dtype, a.shape, a.weak_type) == (b.dtype, b.shape, b.weak_type)
+        assert jax.typeof(a).str_short() == jax.typeof(b).str_short()
+        assert getattr(a, "weak_type", None) == getattr(b, "weak_type", None)
         a, b = numbers(a), numbers(b)
         if exact or not jnp.issubdtype(a.dtype, jnp.inexact):
             np.testing.assert_array_equal(a, b)
@@ -80,9 +81,6 @@ def test_gradients(name, way):
     program = PROGRAMS[name]
     reals, others = reals_and_others(drawn(program))
 
-    def one(fn, mapping):
-        return mapping(lambda reals, others: jax.grad(objective(fn))(reals, others))
-
     wanted = jax.jit(jax.vmap(jax.grad(objective(program.fn))))(reals, others)
     of_gradient = WAYS[way](jax.grad(objective(program.fn)))(reals, others)
     check(of_gradient, wanted, exact=False, factor=10)
@@ -91,7 +89,7 @@ def test_gradients(name, way):
         rest = iter(reals)
         args = [next(rest) if other is None else other for other in others]
         outs = WAYS[way](program.fn)(*args)
-        return objective(lambda: jax.tree.map(lambda o: o.sum(0) if False else o, outs))([], [])
+        return objective(lambda: outs)([], [])
 
     def summed_plain(reals):
         rest = iter(reals)

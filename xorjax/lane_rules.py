@@ -64,6 +64,12 @@ def _broadcast_in_dim(lanes: Any, eqn: JaxprEqn, x: Lane, *dynamic: Any) -> Any:
     ]
 
 
+def _reshape(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:
+    order = eqn.params["dimensions"]
+    array = x.array if order is None else lax.transpose(x.array, (*order, len(order)))
+    return [Lane(lax.reshape(array, (*eqn.params["new_sizes"], lanes.n)))]
+
+
 def _concatenate(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
     arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
     return [Lane(lax.concatenate(arrays, eqn.params["dimension"]))]
@@ -205,7 +211,7 @@ LANE_RULES: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "optimization_barrier": _optimization_barrier,
     "pad": _pad,
-    "reshape": lambda lanes, eqn, x: [Lane(lax.reshape(x.array, (*eqn.params["new_sizes"], lanes.n)))],
+    "reshape": _reshape,
     "slice": _slice,
     "sort": _sort,
     "transpose": lambda lanes, eqn, x: [Lane(lax.transpose(x.array, (*eqn.params["permutation"], len(x.shape))))],

@@ -28,6 +28,7 @@ from xorjax.scalarize import (
     real_cotangents,
     real_tangents,
     scan_counts,
+    typed,
     with_nones,
 )
 
@@ -190,7 +191,12 @@ def _run_scalar(call: _Call, assume_finite: bool) -> list[Any]:
 
 
 def _run_contract(call: _Call, assume_finite: bool) -> list[Any]:
-    return Lanes(call.n_lanes).evaluate(*opened(call.closed), call.values())
+    outs = Lanes(call.n_lanes).evaluate(*opened(call.closed), call.values())
+    avals = _avals(opened(call.closed)[0].outvars)
+    return [
+        Lane(typed(out.array, aval)) if isinstance(out, Lane) else typed(jnp.asarray(out), aval)
+        for out, aval in zip(outs, avals, strict=True)
+    ]
 
 
 def _run_vmap(call: _Call, assume_finite: bool) -> list[Any]:

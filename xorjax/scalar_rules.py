@@ -282,6 +282,11 @@ def _broadcast_in_dim(params: Any, x: np.ndarray) -> np.ndarray:
     return np.broadcast_to(x.reshape(shape), params["shape"])
 
 
+def _reshape(params: Any, x: np.ndarray) -> np.ndarray:
+    order = params["dimensions"]
+    return (x if order is None else np.transpose(x, order)).reshape(params["new_sizes"])
+
+
 def _slice(params: Any, x: np.ndarray) -> np.ndarray:
     strides = params["strides"] or (1,) * x.ndim
     bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
@@ -316,7 +321,7 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
     "concatenate": lambda params, *xs: np.concatenate(alike(*xs), params["dimension"]),
     "expand_dims": lambda params, x: np.expand_dims(x, params["dimensions"]),
     "pad": lambda params, x, padding: padded(x, padding, params["padding_config"]),
-    "reshape": lambda params, x: x.reshape(params["new_sizes"]),
+    "reshape": _reshape,
     "rev": lambda params, x: np.flip(x, params["dimensions"]),
     "slice": _slice,
     "split": _split,
