@@ -19,13 +19,14 @@ import numpy as np
 
 from xorjax._checks import named, whole_number
 from xorjax.engines import Engine, Programs
+from xorjax.engines import lanes as lanes_engine
 from xorjax.engines import vmap as vmap_engine
 from xorjax.members import checked_hparams, checked_seeds
 from xorjax.results import History, Result
 from xorjax.rounds import rounds
 from xorjax.training import HParams, Trainer
 
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in [vmap_engine.ENGINE]}
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in [lanes_engine.ENGINE, vmap_engine.ENGINE]}
 REPORT_SECONDS = 0.1
 Progress = Callable[[int, int], None]
 
@@ -88,11 +89,13 @@ def train_blocks(
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
     seeds = checked_seeds(seeds)
     hparams = checked_hparams(hparams, len(seeds))
-    chosen = named("engine", engine, {"auto": vmap_engine.ENGINE, **ENGINES})
+    chosen = named("engine", engine, {"auto": lanes_engine.ENGINE, **ENGINES})
+    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), jnp.result_type(leaf)), hparams)
     if chunk_size is None:
-        chunk_size = chosen.block_size(trainer)
+        chunk_size = chosen.block_size(trainer, of_member)
     else:
-        chunk_size = whole_number("chunk_size", chunk_size, 1, 2**24)
+        multiple = chosen.multiple(trainer, of_member)
+        chunk_size = -(-whole_number("chunk_size", chunk_size, 1, 2**24) // multiple) * multiple
     if progress is not None and not callable(progress):
         raise TypeError(f"{progress=} must be a function of done and total.")
     return _blocks(trainer, seeds, hparams, chosen, chunk_size, progress or (lambda done, total: None))
@@ -144,7 +147,7 @@ def _blocks(
         for start in range(0, total, block_size):
             members = slice(start, min(start + block_size, total))
             states, block_hparams = _prepared(programs, seeds, hparams, members, block_size)
-            compiled = compiled or _compiled(programs, states, block_hparams)
+            compiled = compiled or _compiled(engine, programs, states, block_hparams)
             run = pool.submit(_run, trainer, compiled, states, block_hparams, members.stop - start, work)
             pending.append((members, run))
             if len(pending) > threads:
@@ -177,10 +180,10 @@ def _prepared(
     return programs.init(block_seeds, block_hparams), block_hparams
 
 
-def _compiled(programs: Programs, states: Any, hparams: HParams) -> _Compiled:
+def _compiled(engine: Engine, programs: Programs, states: Any, hparams: HParams) -> _Compiled:
     """What every block of this shape is run with."""
     return _Compiled(
-        programs.advance.lower(states, hparams, np.int32(0)).compile(),  # type: ignore[attr-defined]
+        programs.advance.lower(states, hparams, np.int32(0)).compile(engine.compiler_options()),  # type: ignore
         programs.finish.lower(states, hparams).compile(),  # type: ignore[attr-defined]
     )
 

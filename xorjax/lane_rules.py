@@ -17,6 +17,9 @@ from jax.extend.core import JaxprEqn
 
 from xorjax.scalar_rules import ELEMENTWISE, REDUCTIONS, is_half
 
+import os
+
+BARRIER = int(os.environ.get("BARRIER", "1"))
 MAX_TERMS = 256  # of a written-out sum
 
 
@@ -147,6 +150,7 @@ def _dot_general(lanes: Any, eqn: JaxprEqn, lhs: Any, rhs: Any) -> Any:
         array = lax.transpose(array, (*order, len(shape)) if ends else order)
         return lax.reshape(array, (n_terms, prod(sizes[0]), prod(sizes[1]), *ends)), *sizes
 
+    lhs, rhs = lanes.materialized(lhs, rhs)
     left, batch_shape, rows = arranged(lhs, lhs_shape, lhs_batch, lhs_contract)
     right, _, columns = arranged(rhs, rhs_shape, rhs_batch, rhs_contract)
     full = (prod(batch_shape), prod(rows), prod(columns), lanes.n)

@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import JaxprEqn
 from jax.extend.core import Literal as Constant
 
 from xorjax.lane_rules import LANE_RULES, Lane, spread
+from xorjax.scalar_rules import ELEMENTWISE
 from xorjax.scalarize import (
     Scalars,
     bound,
@@ -33,10 +35,14 @@ from xorjax.scalarize import (
 )
 
 Depth = Literal["scalar", "contract", "vmap"]
+_ARITHMETIC = ELEMENTWISE | set(
+    "broadcast_in_dim concatenate cond copy dynamic_slice dynamic_update_slice iota jit optimization_barrier pad "
+    "pjit reshape rev scan slice split squeeze transpose while".split()
+)
 DEPTHS = ("auto", "scalar", "contract")
 
-MAX_SCALAR = 1_500  # scalar operations up to which the first depth is the faster one
-MAX_CONTRACT = 200_000  # scalar operations up to which the second is
+MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster one
+MAX_CONTRACT = 100_000  # and up to which the second is
 
 
 class Explanation(NamedTuple):
@@ -86,18 +92,49 @@ def lane_vmap(
     @wraps(fn)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, in_axes, args, kwargs)
-        chosen = explained(call.closed).depth if depth == "auto" else depth
-        outs = _RUN[chosen](call, assume_finite)
+        chosen = chosen_depth(call.closed).depth if depth == "auto" else depth
+        outs = _compiled_as_one(lambda *leaves: _RUN[chosen](call, leaves, assume_finite), call.leaves)
         axes = call.out_axes(out_axes)
-        if any(axis is None and isinstance(out, Lane) for out, axis in zip(outs, axes, strict=True)):
+        if any(axis is None and is_lane for axis, is_lane in zip(axes, call.are_lanes, strict=True)):
             return jax.vmap(fn, in_axes, out_axes)(*args, **kwargs)  # raises, and says which output
         moved = [
-            out if axis is None else jnp.moveaxis(spread(call.n_lanes, out, np.shape(_member(out))), -1, axis)
-            for out, axis in zip(outs, axes, strict=True)
+            out
+            if axis is None
+            else jnp.moveaxis(spread(call.n_lanes, Lane(out) if is_lane else out, member.shape), -1, axis)
+            for out, axis, is_lane, member in zip(
+                outs, axes, call.are_lanes, jax.tree.leaves(call.out_shapes), strict=True
+            )
         ]
         return jax.tree.unflatten(call.out_tree, moved)
 
     return mapped
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _compiled_as_one(run: Callable[..., Any], leaves: Sequence[Any]) -> list[Any]:
+    """`run(*leaves)`; on a CPU as one native function with all its loops, where it has nothing but arithmetic.
+
+    XLA:CPU otherwise dispatches every loop over the lanes by itself, some fifty nanoseconds each, unless the
+    loop of the program is small by its own measure; that measure differs between versions.
+    """
+    closed = jax.make_jaxpr(run)(*leaves)
+    function = jax.extend.core.jaxpr_as_fun(closed)
+    if not _on_cpu() or not _is_arithmetic(closed):
+        return function(*leaves)
+    with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
+        return jax.jit(function)(*leaves)
+
+
+def _is_arithmetic(closed: Any) -> bool:
+    for eqn in opened(closed)[0].eqns:
+        inner = [j for value in eqn.params.values() for j in (value if isinstance(value, tuple) else [value])]
+        bodies = [j for j in inner if hasattr(j, "eqns") or hasattr(j, "jaxpr")]
+        if eqn.primitive.name not in _ARITHMETIC or not all(map(_is_arithmetic, bodies)):
+            return False
+    return True
 
 
 def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any) -> Explanation:
@@ -106,10 +143,10 @@ def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any)
     >>> explain(lambda w, x: x @ w, jnp.zeros((64, 2, 2)), jnp.zeros((64, 4, 2))).depth
     'scalar'
     """
-    return explained(_Call(fn, in_axes, args, kwargs).closed)
+    return chosen_depth(_Call(fn, in_axes, args, kwargs).closed)
 
 
-def explained(closed: Any) -> Explanation:
+def chosen_depth(closed: Any) -> Explanation:
     """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
     operations = bound_on_operations(closed)
     for depth, limit in (("scalar", MAX_SCALAR), ("contract", MAX_CONTRACT)):
@@ -144,11 +181,12 @@ class _Call:
         args, kwargs = jax.tree.unflatten(tree, members)
         self.closed, self.out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
         self.out_tree = jax.tree.structure(self.out_shapes)
+        self.are_lanes = mapped_results(self.closed, [axis is not None for axis in axes])
 
-    def values(self) -> list[Any]:
+    def values(self, leaves: Sequence[Any]) -> list[Any]:
         return [
             leaf if axis is None else Lane(jnp.moveaxis(leaf, axis, -1))
-            for leaf, axis in zip(self.leaves, self.axes, strict=True)
+            for leaf, axis in zip(leaves, self.axes, strict=True)
         ]
 
     def out_axes(self, out_axes: Any) -> list[Any]:
@@ -173,37 +211,33 @@ def _axes(axes: Any, tree: Any) -> list[Any]:
     return found
 
 
-def _member(x: Any) -> Any:
-    """An array of the shape of one member."""
-    return jax.ShapeDtypeStruct(x.shape, x.array.dtype) if isinstance(x, Lane) else x
-
-
-def _run_scalar(call: _Call, assume_finite: bool) -> list[Any]:
-    values = call.values()
-    are_lanes = mapped_results(call.closed, [isinstance(x, Lane) for x in values])
-    outs = jax.vmap(
-        lambda *leaves: evaluated(Scalars(assume_finite), call.closed, leaves),
-        in_axes=[-1 if isinstance(x, Lane) else None for x in values],
-        out_axes=[-1 if is_lane else None for is_lane in are_lanes],
+def _run_scalar(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
+    axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
+    arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
+    return jax.vmap(
+        lambda *leaves: evaluated(Scalars(assume_finite, _on_cpu()), call.closed, leaves),
+        in_axes=axes,
+        out_axes=[-1 if is_lane else None for is_lane in call.are_lanes],
         axis_size=call.n_lanes,
-    )(*(x.array if isinstance(x, Lane) else x for x in values))
-    return [Lane(out) if is_lane else out for out, is_lane in zip(outs, are_lanes, strict=True)]
+    )(*arrays)
 
 
-def _run_contract(call: _Call, assume_finite: bool) -> list[Any]:
-    outs = Lanes(call.n_lanes).evaluate(*opened(call.closed), call.values())
+def _run_contract(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
+    lanes = Lanes(call.n_lanes, _on_cpu())
+    outs = lanes.evaluate(*opened(call.closed), call.values(leaves))
     avals = _avals(opened(call.closed)[0].outvars)
-    return [
-        Lane(typed(out.array, aval)) if isinstance(out, Lane) else typed(jnp.asarray(out), aval)
-        for out, aval in zip(outs, avals, strict=True)
-    ]
+    return [typed(a, aval) for a, aval in zip(lanes.held(outs, avals, call.are_lanes), avals, strict=True)]
 
 
-def _run_vmap(call: _Call, assume_finite: bool) -> list[Any]:
-    return Lanes(call.n_lanes).by_vmap(jax.extend.core.jaxpr_as_fun(call.closed), call.values())
+def _run_vmap(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
+    axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
+    arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
+    out_axes = [-1 if is_lane else None for is_lane in call.are_lanes]
+    function = jax.extend.core.jaxpr_as_fun(call.closed)
+    return jax.vmap(lambda *xs: list(function(*xs)), axes, out_axes, axis_size=call.n_lanes)(*arrays)
 
 
-_RUN: dict[str, Callable[[_Call, bool], list[Any]]] = {
+_RUN: dict[str, Callable[[_Call, Sequence[Any], bool], list[Any]]] = {
     "scalar": _run_scalar,
     "contract": _run_contract,
     "vmap": _run_vmap,
@@ -269,8 +303,15 @@ _MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
 class Lanes:
     """The interpreter of the second depth. Values are `Lane`s, or arrays where they are not mapped."""
 
-    def __init__(self, n: int):
+    def __init__(self, n: int, materialize: bool):
         self.n = n
+        self.materialize = materialize
+
+    def materialized(self, *values: Any) -> Sequence[Any]:
+        """Values that are computed once, before they are used many times; XLA:CPU would repeat the work."""
+        if not self.materialize:
+            return values
+        return [Lane(lax.optimization_barrier(x.array)) if isinstance(x, Lane) else x for x in values]
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         """The values of a jaxpr's results."""

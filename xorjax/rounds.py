@@ -24,7 +24,7 @@ class Round(NamedTuple):
 
 
 def rounds(
-    trainer: Trainer, advance: Callable[..., tuple[State, Info]], state: State, hparams: HParams
+    trainer: Trainer, advance: Callable[..., tuple[State, Info | None]], state: State, hparams: HParams
 ) -> Iterator[Round]:
     """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.
 
@@ -41,7 +41,7 @@ def rounds(
         seconds = max(time.perf_counter() - begun, 1e-9)
         budget = max(1, budget // 4, min(4 * budget, int(epochs * ROUND_SECONDS / seconds)))
         records = None
-        if trainer.record_every is not None and epoch % trainer.record_every == 0:
+        if infos is not None and trainer.record_every is not None and epoch % trainer.record_every == 0:
             given = -(-epochs // trainer.record_every)
             records = Info(*(np.asarray(info)[:given] for info in infos))
         epoch += epochs

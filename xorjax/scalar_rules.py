@@ -263,13 +263,17 @@ def _selected(scalars: Any, index: Any, *elements: Any) -> Any:
     return scalars.scalar("select_n", lax.select_n, index, *elements)
 
 
-def _optimization_barrier(scalars: Any, eqn: JaxprEqn, *operands: Any) -> list[Any]:
-    arrays = [scalars.apart(x) for x in operands]
-    passed = iter(lax.optimization_barrier([e for a in arrays for e in a.flat if not is_known(e)]))
+def barred(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The same elements, behind an optimization barrier."""
+    unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
+    passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))
     return [
-        a if a.dtype != object else objects([e if is_known(e) else next(passed) for e in a.flat], a.shape)
-        for a in arrays
+        objects([passed.get(id(e), e) for e in a.flat], a.shape) if a.dtype == object else a for a in arrays
     ]
+
+
+def _optimization_barrier(scalars: Any, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+    return barred([scalars.apart(x) for x in operands])
 
 
 # Structure: which element goes where. NumPy's indexing, at no cost.
@@ -445,6 +449,7 @@ def _dot_general(scalars: Any, eqn: JaxprEqn, lhs: Any, rhs: Any) -> Any:
         sizes = [prod(x.shape[: len(batch)]), prod(x.shape[len(batch) : len(batch) + len(free)])]
         return x.reshape(*sizes, prod(x.shape[len(batch) + len(free) :]))
 
+    lhs, rhs = scalars.materialized(lhs, rhs)
     lhs, rhs = arranged(lhs, lhs_batch, lhs_contract), arranged(rhs, rhs_batch, rhs_contract)
     if not lhs.shape[-1]:
         return [np.zeros(out.aval.shape, out.aval.dtype)]

@@ -24,6 +24,7 @@ from xorjax.scalar_rules import (
     FOLDED,
     MAX_APART,
     STRUCTURE,
+    barred,
     is_foldable,
     is_known,
     objects,
@@ -128,15 +129,16 @@ def _applied(
 class Scalars:
     """The interpreter at one level of control flow; bodies of loops have one of their own."""
 
-    def __init__(self, assume_finite: bool, count: list[int] | None = None):
+    def __init__(self, assume_finite: bool, materialize: bool = False, count: list[int] | None = None):
         self.assume_finite = assume_finite
+        self.materialize = materialize  # whether what is multiplied out is computed once, before; see `lane_vmap`
         self.count = [0] if count is None else count  # of scalar operations, shared by all levels
         self._written: dict[Any, Any] = {}  # operation and operands -> (result, what keeps the ids alive)
         self._apart: dict[int, tuple[Any, np.ndarray]] = {}  # array and elements, by the id of the array
         self._whole: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
 
     def inner(self) -> "Scalars":
-        return Scalars(self.assume_finite, self.count)
+        return Scalars(self.assume_finite, self.materialize, self.count)
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
         """The values of a jaxpr's results."""
@@ -197,6 +199,9 @@ class Scalars:
             else:
                 pieces.append(np.asarray([e], aval.dtype))
         return lax.reshape(lax.concatenate(pieces, 0), aval.shape)
+
+    def materialized(self, *values: Value) -> Sequence[Value]:
+        return barred([self.apart(x) for x in values]) if self.materialize else values
 
     def scalar(self, name: str, operation: Callable[..., Any], *operands: Any, **params: Any) -> Any:
         """One operation on scalars: computed now if that can be, found again if it is written, else written."""

@@ -48,7 +48,8 @@ class Trainer(NamedTuple):
       run: `run(key, hparams=None) -> Result`, all epochs.
       advance: `advance(state, hparams, epochs) -> (State, Info)`: trains on for `epochs`, which may be traced.
         The Info has a leading axis of `record_slots`: what every `record_every`-th epoch reported, from the
-        first of these on; slots beyond `epochs` hold zeros. No more epochs than fill these slots.
+        first of these on; slots beyond `epochs` hold zeros. No more epochs than fill these slots. Without
+        records it is None.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
       record_every: epochs from record to record, or None.
@@ -58,7 +59,7 @@ class Trainer(NamedTuple):
     init: Callable[..., State]
     step: Callable[..., tuple[State, Info]]
     run: Callable[..., Result]
-    advance: Callable[[State, HParams, Any], tuple[State, Info]]
+    advance: Callable[[State, HParams, Any], tuple[State, Info | None]]
     finish: Callable[..., Result]
     epochs: int
     record_every: int | None
@@ -198,10 +199,12 @@ def trainer(
         none_yet = jax.tree.map(lambda i: jnp.zeros(i.shape, i.dtype), info)
         return lax.fori_loop(0, epochs, body, (state, none_yet))
 
-    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
+    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
         every = MAX_EPOCHS if record_every is None else record_every
         if isinstance(epochs, int):
             whole_number("epochs", epochs, 0, record_slots * every, "record_slots * record_every")
+        if record_every is None:
+            return lax.fori_loop(0, epochs, lambda _, s: step(s, hparams)[0], state), None
         starts = jnp.arange(record_slots, dtype=jnp.int32) * every
         return lax.scan(
             lambda state, start: first_of(state, hparams, jnp.clip(epochs - start, 0, every)), state, starts

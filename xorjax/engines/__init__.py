@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xorjax.results import Result
-from xorjax.training import State, Trainer
+from xorjax.training import HParams, State, Trainer
 from xorjax.updates import Info
 
 
@@ -17,12 +17,13 @@ class Programs(NamedTuple):
 
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (block,), every leaf of hparams (block,).
-      advance: `advance(state, hparams, epochs) -> (State, Info)`; epochs a traced int32, Info (slots, block).
+      advance: `advance(state, hparams, epochs) -> (State, Info)`; epochs a traced int32, Info (slots, block), or
+        None without records.
       finish: `finish(state, hparams) -> Result`.
     """
 
     init: Callable[[Any, Any], State]
-    advance: Callable[[State, Any, Any], tuple[State, Info]]
+    advance: Callable[[State, Any, Any], tuple[State, Info | None]]
     finish: Callable[[State, Any], Result]
 
 
@@ -31,10 +32,14 @@ class Engine(NamedTuple):
 
     Attributes:
       name: what `train_ensemble(engine=...)` calls it.
-      block_size: members in a block unless the user says otherwise.
+      block_size: members in a block unless the user says otherwise, from the trainer and hparams of one member.
+      multiple: what any number of members in a block is rounded up to.
       programs: the jitted functions of a trainer; cached, so that a second call compiles nothing.
+      compiler_options: for `advance`.
     """
 
     name: str
-    block_size: Callable[[Trainer], int]
+    block_size: Callable[[Trainer, HParams], int]
+    multiple: Callable[[Trainer, HParams], int]
     programs: Callable[[Trainer], Programs]
+    compiler_options: Callable[[], dict[str, str]]

@@ -24,4 +24,4 @@ def programs(trainer: Trainer) -> Programs:
     )
 
 
-ENGINE = Engine("vmap", lambda trainer: BLOCK_SIZE, programs)
+ENGINE = Engine("vmap", lambda trainer, hparams: BLOCK_SIZE, lambda trainer, hparams: 1, programs, dict)
