@@ -238,6 +238,21 @@ PROGRAMS: dict[str, Program] = {
         exact=False,
     ),
     "switch, fixed": Program(lambda x: lax.switch(jnp.int32(1), [jnp.sin, lambda x: x * 2], x), (F(2),)),
+    # of which nothing, or only constants, is left after simplification
+    "constant loop": Program(
+        lambda x, n: lax.fori_loop(0, n, lambda i, c: jnp.ones(2), jnp.ones(2)),
+        (F(2), Integer(low=0, high=5)),
+        smooth=False,
+    ),
+    "constant loop among others": Program(
+        lambda x: lax.fori_loop(0, 3, lambda i, c: (jnp.ones(2), c[1] * 2), (jnp.ones(2), x)), (F(2),)
+    ),
+    "loop over nothing": Program(
+        lambda x, e: lax.fori_loop(0, 3, lambda i, c: (c[0], c[1] + 1), (e, x)), (F(2), F(0, 3))
+    ),
+    "loop for nothing": Program(
+        lambda x: (x[0], lax.fori_loop(0, 3, lambda i, c: c * 2, x).astype(jnp.int32) * 0), (F(2),)
+    ),
     "nested": Program(
         lambda x: lax.scan(
             lambda c, _: (

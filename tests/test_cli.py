@@ -143,7 +143,7 @@ def test_nothing_solved_and_all_diverged_are_reported_too(tmp_path):
 def test_info_names_versions_devices_and_engines():
     result = run("info")
     assert result.exit_code == 0
-    for name, value in {"xorjax": xj.__version__, "jax": jax.__version__, "engines": "vmap"}.items():
+    for name, value in {"xorjax": xj.__version__, "jax": jax.__version__, "engines": "lanes, vmap"}.items():
         assert re.search(rf"^{name} +{re.escape(value)}", result.stdout, re.M)
     assert str(jax.devices()[0]) in result.stdout
 

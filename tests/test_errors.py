@@ -337,7 +337,7 @@ WRONG = {
     "an unknown engine": (
         lambda: ensemble([0], engine="vmaps"),
         ValueError,
-        "engine='vmaps' must be one of auto, vmap; did you mean 'vmap'?",
+        "engine='vmaps' must be one of auto, lanes, vmap; did you mean 'vmap'?",
     ),
     "a chunk of nothing": (lambda: ensemble([0], chunk_size=0), ValueError, "chunk_size=0 must be between 1 and"),
     "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be a whole number"),

@@ -47,9 +47,11 @@ def train_ensemble(
       seeds: a range, list or array of whole numbers from 0 to 2^32 − 1.
       hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
         (one value for each member). A list of numbers counts as an array.
-      engine: "vmap", or "auto" to choose from the program and the platform.
-      chunk_size: members in a block; None lets the engine choose. Memory grows with it. The last block is
-        filled up with members whose results are dropped, so that every block runs the same program.
+      engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it), or "auto" to choose from
+        the program and the platform.
+      chunk_size: members in a block, rounded up to a multiple of the engine's own (whole vectors); None lets the
+        engine choose. Memory grows with it. The last block is filled up with members whose results are dropped,
+        so that every block runs the same program.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
         count by the share of their epochs, rounded down in sum) and the number of seeds.
 

@@ -15,11 +15,17 @@ import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from xorjax.scalar_rules import ELEMENTWISE, REDUCTIONS, is_half
+from xorjax.scalar_rules import (
+    ELEMENTWISE,
+    REDUCTIONS,
+    can_be_sorted,
+    is_half,
+    picked,
+    row_gather,
+    row_less,
+    sorted_by_exchanges,
+)
 
-import os
-
-BARRIER = int(os.environ.get("BARRIER", "1"))
 MAX_TERMS = 256  # of a written-out sum
 
 
@@ -103,24 +109,52 @@ def _dynamic_update_slice(lanes: Any, eqn: JaxprEqn, x: Any, update: Any, *start
     return [Lane(lax.dynamic_update_slice(*arrays, [*starts, np.int32(0)]))]
 
 
+def _plain(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
+    return operation(*operands)
+
+
 def _gather(lanes: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
     if isinstance(indices, Lane):
-        return NotImplemented
+        return _gather_rows(lanes, eqn, x, indices)
     numbers = eqn.params["dimension_numbers"]
     numbers = numbers._replace(offset_dims=(*numbers.offset_dims, len(eqn.outvars[0].aval.shape)))
     sizes = (*eqn.params["slice_sizes"], lanes.n)
-    return [
-        Lane(
-            eqn.primitive.bind(
-                x.array, indices, **{**eqn.params, "dimension_numbers": numbers, "slice_sizes": sizes}
-            )
-        )
-    ]
+    params = {**eqn.params, "dimension_numbers": numbers, "slice_sizes": sizes}
+    return [Lane(eqn.primitive.bind(x.array, indices, **params))]
+
+
+def _gather_rows(lanes: Any, eqn: JaxprEqn, x: Any, indices: Lane) -> Any:
+    how = row_gather(eqn)
+    if how is None:
+        return NotImplemented
+    *index_shape, _ = indices.shape
+    rest = [size for i, size in enumerate(eqn.invars[0].aval.shape) if i != how.axis]
+    full = (*index_shape, *rest, lanes.n)
+    index = lax.reshape(indices.array, (*index_shape, lanes.n))
+    index = lax.broadcast_in_dim(index, full, (*range(len(index_shape)), len(full) - 1))
+
+    def spread_row(i: int) -> Any:
+        array = x.array if isinstance(x, Lane) else jnp.asarray(x)
+        row = lax.index_in_dim(array, i, how.axis, keepdims=False)
+        return lax.broadcast_in_dim(row, full, range(len(index_shape), len(index_shape) + row.ndim))
+
+    def compare(name: str, operation: Callable[..., Any], index: Any, number: Any) -> Any:
+        return operation(index, jnp.full_like(index, number))
+
+    rows = [spread_row(i) for i in range(eqn.invars[0].aval.shape[how.axis])]
+    fill = jnp.full_like(rows[0], jnp.nan) if how.fill else None
+    result = picked(compare, lax.select, index, rows, fill)
+    return [Lane(lax.transpose(result, (*how.out_order, len(full) - 1)))]
 
 
 def _sort(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
     arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
-    return [Lane(a) for a in eqn.primitive.bind(*arrays, **eqn.params)]
+    axis = eqn.params["dimension"]
+    if not can_be_sorted(eqn) or not arrays[0].size:
+        return [Lane(a) for a in eqn.primitive.bind(*arrays, **eqn.params)]
+    columns = [[lax.index_in_dim(a, i, axis) for a in arrays] for i in range(arrays[0].shape[axis])]
+    rows = sorted_by_exchanges(columns, row_less(_plain, eqn.params["num_keys"]), lax.select)
+    return [Lane(lax.concatenate(list(parts), axis)) for parts in zip(*rows, strict=True)]
 
 
 def _along_same_axes(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:

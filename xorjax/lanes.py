@@ -7,13 +7,14 @@ some of its rules move the mapped axis to the front. Uses nothing of the package
 """
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import JaxprEqn
 from jax.extend.core import Literal as Constant
@@ -35,9 +36,11 @@ from xorjax.scalarize import (
 )
 
 Depth = Literal["scalar", "contract", "vmap"]
+# What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
 _ARITHMETIC = ELEMENTWISE | set(
-    "broadcast_in_dim concatenate cond copy dynamic_slice dynamic_update_slice iota jit optimization_barrier pad "
-    "pjit reshape rev scan slice split squeeze transpose while".split()
+    """broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice dynamic_update_slice
+    iota jit optimization_barrier pad pjit random_bits random_fold_in random_split random_unwrap random_wrap reshape
+    rev scan slice split squeeze threefry2x32 transpose while""".split()
 )
 DEPTHS = ("auto", "scalar", "contract")
 
@@ -115,26 +118,57 @@ def _on_cpu() -> bool:
 
 
 def _compiled_as_one(run: Callable[..., Any], leaves: Sequence[Any]) -> list[Any]:
-    """`run(*leaves)`; on a CPU as one native function with all its loops, where it has nothing but arithmetic.
+    """`run(*leaves)`; on a CPU, where it is arithmetic with a loop, as one native function.
 
-    XLA:CPU otherwise dispatches every loop over the lanes by itself, some fifty nanoseconds each, unless the
-    loop of the program is small by its own measure; that measure differs between versions.
+    XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
+    the body is small by its own measure, which differs between versions. Derivatives are taken of `run` itself.
     """
     closed = jax.make_jaxpr(run)(*leaves)
-    function = jax.extend.core.jaxpr_as_fun(closed)
-    if not _on_cpu() or not _is_arithmetic(closed):
-        return function(*leaves)
+    plain = jax.extend.core.jaxpr_as_fun(closed)
+    names = _primitives(closed)
+    if not _on_cpu() or not names <= _ARITHMETIC or names.isdisjoint(("scan", "while")):
+        return plain(*leaves)
+    native = jax.custom_jvp(lambda *leaves: _native(plain, leaves))
+    native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
+    return native(*leaves)
+
+
+def _native(plain: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
+    # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
+    # each back, and leave out what has none.
+    full = [leaf.size > 0 for leaf in leaves]
+
+    def called(*present: Any) -> Any:
+        given = iter(present)
+        whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
+        return plain(*whole), [leaf.reshape(-1)[:1] for leaf in present]
+
     with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-        return jax.jit(function)(*leaves)
+        both = jax.jit(called)(*(leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full))
+    return lax.optimization_barrier(both)[0]
 
 
-def _is_arithmetic(closed: Any) -> bool:
+def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
+    moves = [not isinstance(t, SymbolicZero) for t in tangents]
+
+    def moving(*moved: Any) -> list[Any]:
+        given = iter(moved)
+        return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
+
+    moved = [[x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents)]
+    return jax.jvp(moving, *moved)
+
+
+def _primitives(closed: Any) -> set[str]:
+    """The names of the primitives in a jaxpr, and in those within."""
+    names = set()
     for eqn in opened(closed)[0].eqns:
-        inner = [j for value in eqn.params.values() for j in (value if isinstance(value, tuple) else [value])]
-        bodies = [j for j in inner if hasattr(j, "eqns") or hasattr(j, "jaxpr")]
-        if eqn.primitive.name not in _ARITHMETIC or not all(map(_is_arithmetic, bodies)):
-            return False
-    return True
+        names.add(eqn.primitive.name)
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, tuple) else [value]:
+                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                    names |= _primitives(inner)
+    return names
 
 
 def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any) -> Explanation:

@@ -7,7 +7,7 @@ last: a product and a sum are then one fused operation, and nothing depends on h
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 MAX_APART = 4_096  # elements; what works on larger arrays is done whole
-MAX_SORTED = 32  # elements along the sorted axis
-MAX_TAPS = 20_000  # products of a convolution
+MAX_SORTED = 32  # elements along a sorted axis, or one that is indexed by what is not known
 
 
 def is_known(element: Any) -> bool:
@@ -121,94 +120,12 @@ def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
 # Elementwise operations.
 
 ELEMENTWISE = frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "add",
-        "add_any",
-        "and",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "bessel_i0e",
-        "bessel_i1e",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "clz",
-        "complex",
-        "conj",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "cos",
-        "cosh",
-        "digamma",
-        "div",
-        "eq",
-        "eq_to",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "ge",
-        "gt",
-        "igamma",
-        "igamma_grad_a",
-        "igammac",
-        "imag",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "le_to",
-        "lgamma",
-        "log",
-        "log1p",
-        "log2",
-        "logistic",
-        "lt",
-        "lt_to",
-        "max",
-        "min",
-        "mul",
-        "name",
-        "ne",
-        "neg",
-        "nextafter",
-        "not",
-        "one_minus_square",
-        "or",
-        "polygamma",
-        "polynomial",
-        "population_count",
-        "pow",
-        "real",
-        "reduce_precision",
-        "regularized_incomplete_beta",
-        "rem",
-        "round",
-        "rsqrt",
-        "select_n",
-        "shift_left",
-        "shift_right_arithmetic",
-        "shift_right_logical",
-        "sign",
-        "sin",
-        "sinh",
-        "sqrt",
-        "square",
-        "sub",
-        "tan",
-        "tanh",
-        "xor",
-        "zeta",
-    ]
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz
+    complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1
+    floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic
+    lt lt_to max min mul name ne neg nextafter not one_minus_square or polygamma polynomial population_count
+    pow real reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square sub tan tanh xor zeta""".split()
 )
 
 
@@ -267,9 +184,7 @@ def barred(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The same elements, behind an optimization barrier."""
     unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
     passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))
-    return [
-        objects([passed.get(id(e), e) for e in a.flat], a.shape) if a.dtype == object else a for a in arrays
-    ]
+    return [objects([passed.get(id(e), e) for e in a.flat], a.shape) if a.dtype == object else a for a in arrays]
 
 
 def _optimization_barrier(scalars: Any, eqn: JaxprEqn, *operands: Any) -> list[Any]:
@@ -386,13 +301,149 @@ def _dynamic_update_slice(scalars: Any, eqn: JaxprEqn, x: Any, update: Any, *sta
 
 def _gather(scalars: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
     sizes = prod(eqn.invars[0].aval.shape), prod(eqn.outvars[0].aval.shape)
-    if max(sizes) > MAX_APART or not _all_known([indices]) or not sizes[0]:
+    if max(sizes) > MAX_APART or not sizes[0]:
         return NotImplemented
+    if not _all_known([indices]):
+        return _gather_rows(scalars, eqn, x, indices)
     with jax.ensure_compile_time_eval():
         which = np.asarray(eqn.primitive.bind(_numbered(eqn), indices, **{**eqn.params, "fill_value": -1}))
     if (which < 0).any():
         return NotImplemented
     return [scalars.apart(x).reshape(-1)[which]]
+
+
+# Sorting, and indexing with indices that are not known: written out for few elements.
+
+
+def sorted_by_exchanges(
+    rows: Sequence[Sequence[Any]], less: Callable[..., Any], choose: Callable[..., Any]
+) -> list[list[Any]]:
+    """Rows put in order, stably, by exchanges of neighbours; `less(a, b)` of two rows, `choose(c, yes, no)`."""
+    rows = [list(row) for row in rows]
+    for end in range(len(rows) - 1, 0, -1):
+        for i in range(end):
+            exchange = less(rows[i + 1], rows[i])
+            pairs = list(zip(rows[i], rows[i + 1], strict=True))
+            rows[i] = [choose(exchange, b, a) for a, b in pairs]
+            rows[i + 1] = [choose(exchange, a, b) for a, b in pairs]
+    return rows
+
+
+def row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
+    """Whether a row comes before another, by its first `n_keys` elements; NaN is the largest number."""
+
+    def first_less(a: Any, b: Any) -> Any:
+        is_less = operate("lt", lax.lt, a, b)
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            return is_less
+        only_b = operate("and", lax.bitwise_and, operate("ne", lax.ne, b, b), operate("eq", lax.eq, a, a))
+        return operate("or", lax.bitwise_or, is_less, only_b)
+
+    def less(a: Sequence[Any], b: Sequence[Any]) -> Any:
+        result = first_less(a[n_keys - 1], b[n_keys - 1])
+        for x, y in reversed(list(zip(a[: n_keys - 1], b[: n_keys - 1], strict=True))):
+            not_greater = operate("not", lax.bitwise_not, first_less(y, x))
+            decided = operate("and", lax.bitwise_and, not_greater, result)
+            result = operate("or", lax.bitwise_or, first_less(x, y), decided)
+        return result
+
+    return less
+
+
+def can_be_sorted(eqn: JaxprEqn) -> bool:
+    aval = eqn.invars[0].aval
+    keys = [v.aval.dtype for v in eqn.invars[: eqn.params["num_keys"]]]
+    return aval.shape[eqn.params["dimension"]] <= MAX_SORTED and not any(
+        jnp.issubdtype(dtype, jnp.complexfloating) or jnp.issubdtype(dtype, jax.dtypes.extended) for dtype in keys
+    )
+
+
+def _sort(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
+    aval, axis = eqn.invars[0].aval, eqn.params["dimension"]
+    if not 0 < prod(aval.shape) <= MAX_APART or not can_be_sorted(eqn):
+        return NotImplemented
+    less = row_less(scalars.scalar, eqn.params["num_keys"])
+
+    def choose(condition: Any, yes: Any, no: Any) -> Any:
+        return _selected(scalars, condition, no, yes)
+
+    arrays = [np.moveaxis(a, axis, -1) for a in alike(*map(scalars.apart, operands))]
+    runs = [a.reshape(-1, aval.shape[axis]) for a in arrays]
+    if runs[0].dtype != object:
+        return NotImplemented
+    done = [sorted_by_exchanges(list(zip(*run, strict=True)), less, choose) for run in zip(*runs, strict=True)]
+    return [
+        np.moveaxis(objects([row[i] for rows in done for row in rows], arrays[i].shape), -1, axis)
+        for i in range(len(arrays))
+    ]
+
+
+class RowGather(NamedTuple):
+    """A gather that takes whole slices along one axis, as `x[indices]` does."""
+
+    axis: int
+    out_order: tuple[int, ...]  # from (indices, rest of the operand) to the order of the result
+    fill: bool  # NaN where an index is outside, instead of the nearest row
+
+
+def row_gather(eqn: JaxprEqn) -> RowGather | None:
+    """How an indexing operation can be written out, if it is one of few rows along one axis."""
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    operand, out = eqn.invars[0].aval, eqn.outvars[0].aval
+    mode, fill_value = eqn.params["mode"], eqn.params["fill_value"]
+    if numbers.operand_batching_dims or len(numbers.start_index_map) != 1:
+        return None
+    (axis,) = numbers.start_index_map
+    rest = tuple(size for i, size in enumerate(operand.shape) if i != axis)
+    fill = mode == lax.GatherScatterMode.FILL_OR_DROP
+    whole_rows = numbers.collapsed_slice_dims == (axis,) and sizes[axis] == 1
+    if not whole_rows or tuple(size for i, size in enumerate(sizes) if i != axis) != rest:
+        return None
+    if not 0 < operand.shape[axis] <= MAX_SORTED or (fill and fill_value is not None):
+        return None
+    if fill and not jnp.issubdtype(operand.dtype, jnp.floating):
+        return None
+    batch = [i for i in range(len(out.shape)) if i not in numbers.offset_dims]
+    position = {dim: i for i, dim in enumerate([*batch, *numbers.offset_dims])}
+    return RowGather(axis, tuple(position[dim] for dim in range(len(out.shape))), fill)
+
+
+def picked(
+    operate: Callable[..., Any], choose: Callable[..., Any], index: Any, rows: Sequence[Any], fill: Any
+) -> Any:
+    """`rows[index]`; outside, the nearest row, or `fill` where there is one."""
+
+    def number(i: int) -> Any:
+        return index.dtype.type(i)
+
+    result = rows[-1]
+    for i in range(len(rows) - 2, -1, -1):
+        result = choose(operate("le", lax.le, index, number(i)), rows[i], result)
+    if fill is not None:
+        result = choose(operate("lt", lax.lt, index, number(0)), fill, result)
+        result = choose(operate("ge", lax.ge, index, number(len(rows))), fill, result)
+    return result
+
+
+def _gather_rows(scalars: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
+    how = row_gather(eqn)
+    if how is None:
+        return NotImplemented
+    x, indices = scalars.apart(x), scalars.apart(indices)
+    rows = np.moveaxis(x, how.axis, 0)
+    cells = list(rows.reshape(len(rows), -1))
+    fill = x.dtype.type(np.nan) if x.dtype != object else eqn.invars[0].aval.dtype.type(np.nan)
+
+    def choose(condition: Any, yes: Any, no: Any) -> Any:
+        return _selected(scalars, condition, no, yes)
+
+    found = [
+        picked(scalars.scalar, choose, index, [cell[j] for cell in cells], fill if how.fill else None)
+        for index in indices.flat
+        for j in range(len(cells[0]))
+    ]
+    shape = (*indices.shape[:-1], *rows.shape[1:])
+    return [np.transpose(objects(found, shape), how.out_order)]
 
 
 # Products and reductions, written out.
@@ -561,4 +612,5 @@ ARRAY_RULES: dict[str, Callable[..., Any]] = {
     "iota": _iota,
     "optimization_barrier": _optimization_barrier,
     "select_n": _select_n,
+    "sort": _sort,
 }
