@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from xorjax.engines import Engine, Programs
-from xorjax.engines.vmap import programs as vmap_programs
 from xorjax.lanes import Explanation, chosen_depth, lane_vmap
 from xorjax.training import Trainer
 
@@ -33,9 +32,12 @@ def block_size(trainer: Trainer, hparams: Any) -> int:
 
 @lru_cache(maxsize=64)
 def programs(trainer: Trainer) -> Programs:
-    """The trainer's loop in lanes; members start and are judged as in the engine `vmap`."""
-    advance = lane_vmap(trainer.advance, in_axes=(0, 0, None), out_axes=(0, -1), assume_finite=True)
-    return vmap_programs(trainer)._replace(advance=advance)
+    """The trainer's functions in lanes, its start and end too: how plain vmap rounds depends on the block."""
+    return Programs(
+        init=lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams)),
+        advance=lane_vmap(trainer.advance, in_axes=(0, 0, None), out_axes=(0, -1), assume_finite=True),
+        finish=lane_vmap(trainer.finish),
+    )
 
 
 def compiler_options() -> dict[str, str]:
