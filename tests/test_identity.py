@@ -55,7 +55,7 @@ def bits(results):
     return [np.ascontiguousarray(leaf).view(f"u{leaf.itemsize}") for leaf in leaves]
 
 
-def assert_same_bits(got, wanted, members=slice(None)):
+def assert_same_bits(got, wanted, members):
     for a, b in zip(bits(got), bits(wanted), strict=True):
         np.testing.assert_array_equal(a, b[members])
 
@@ -105,7 +105,7 @@ def test_any_chunk_size(name, whole):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_threads(name, threads, whole, monkeypatch):
-    monkeypatch.setattr(ensemble, "_threads", lambda: threads)
+    monkeypatch.setattr(ensemble, "n_threads", lambda: threads)
     assert_same_bits(trained(name, np.arange(700), rates(700)), whole(name), slice(700))
 
 

@@ -29,6 +29,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 import xorjax as xj
+from xorjax import bench as benchmark
 from xorjax import report, statistics
 from xorjax._checks import named
 from xorjax.ensemble import ENGINES
@@ -37,6 +38,7 @@ from xorjax.options import (
     BatchSize,
     Epochs,
     HiddenUnits,
+    Json,
     LearningRate,
     Momentum,
     Optimizer,
@@ -44,7 +46,6 @@ from xorjax.options import (
     optimizers,
     parse_seeds,
     within,
-    writable,
 )
 from xorjax.published import TUTORIAL_RUNS
 from xorjax.rounds import rounds
@@ -212,9 +213,7 @@ def ensemble(
     optimizer: Optimizer = "sgd",
     hidden_units: HiddenUnits = 2,
     batch_size: BatchSize = 4,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", callback=writable, help="Write the report here as JSON.")
-    ] = None,
+    json_file: Json = None,
     plot: Plot = None,
 ) -> None:
     """The main job: train one network for each of many seeds, and see how they end."""
@@ -258,6 +257,48 @@ def info() -> None:
         console.print(f"{name:<10} {version}")
     console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
     console.print(f"{'engines':<10} {', '.join(ENGINES)}")
+
+
+@app.command()
+def bench(
+    networks: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="NAME", help="Which networks; repeatable. All of them."),
+    ] = None,
+    members: Annotated[
+        list[int] | None, typer.Option(min=1, max=2**24, help="How many members; repeatable. 1 to 262,144.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each, in turn.")] = benchmark.ROUNDS,
+    json_file: Json = None,
+) -> None:
+    """How fast the engines are here: updates of all members per second, by network and number of members."""
+    chosen = list(networks or benchmark.NETWORKS)
+    counts = list(members or benchmark.MEMBERS)
+    for name in chosen:
+        try:
+            named("--network", name, benchmark.NETWORKS)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    cells: list[list[benchmark.Cell]] = []
+    with suppress(KeyboardInterrupt), _progress() as progress:
+        bar = progress.add_task("measuring", total=len(chosen) * len(counts))
+        for found in benchmark.measure(chosen, counts, rounds):
+            cells.append(found)
+            progress.update(bar, advance=1, description=f"{found[0].network} × {found[0].members:,}")
+    made = {
+        "hardware": benchmark.hardware(),
+        "versions": report.versions(),
+        "rounds": rounds,
+        "lines": [benchmark.summarized(each) for each in cells],
+        "cells": [cell._asdict() for each in cells for cell in each],
+    }
+    if json_file is not None:
+        json_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    console = Console(highlight=False)
+    console.print(f"net-steps/s on {made['hardware']}; medians of {rounds} rounds\n", soft_wrap=True)
+    report.print_bench(console, made)
+    if len(cells) < len(chosen) * len(counts):
+        _end_interrupted(f"{len(cells)} of {len(chosen) * len(counts)} lines were measured")
 
 
 def _end_interrupted(what: str = "") -> NoReturn:

@@ -125,7 +125,7 @@ def _blocks(
     total = len(seeds)
     programs = engine.programs(trainer)
     work = _Work()
-    threads = _threads()
+    threads = n_threads()
     pending: deque[tuple[slice, Future[Result]]] = deque()
 
     compiled: _Compiled | None = None
@@ -211,7 +211,7 @@ def _run(
     return result._replace(history=History(recorded, loss, accuracy))
 
 
-def _threads() -> int:
+def n_threads() -> int:
     """One a core where members run on cores; elsewhere one that computes and one that waits for results."""
     if jax.default_backend() != "cpu":
         return 2

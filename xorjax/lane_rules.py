@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn
 
 from xorjax.scalar_rules import (
     ELEMENTWISE,
     REDUCTIONS,
+    Equation,
     can_be_sorted,
     is_half,
     picked,
@@ -52,13 +52,13 @@ def spread(n_lanes: int, x: Any, shape: Sequence[int]) -> Any:
     return lax.broadcast_in_dim(x.array, target, (*axes, len(shape)))
 
 
-def _elementwise(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
+def _elementwise(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     shape = eqn.outvars[0].aval.shape
     arrays = [spread(lanes.n, x, shape) for x in operands]
     return [Lane(eqn.primitive.bind(*arrays, **eqn.params))]
 
 
-def _optimization_barrier(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _optimization_barrier(lanes: Any, eqn: Equation, *operands: Any) -> list[Any]:
     arrays = lax.optimization_barrier([x.array if isinstance(x, Lane) else x for x in operands])
     return [Lane(a) if isinstance(x, Lane) else a for x, a in zip(operands, arrays, strict=True)]
 
@@ -66,54 +66,55 @@ def _optimization_barrier(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Any
 # Structure: one more axis.
 
 
-def _broadcast_in_dim(lanes: Any, eqn: JaxprEqn, x: Lane, *dynamic: Any) -> Any:
+def _broadcast_in_dim(lanes: Any, eqn: Equation, x: Lane, *dynamic: Any) -> Any:
     shape = eqn.params["shape"]
     return [
         Lane(lax.broadcast_in_dim(x.array, (*shape, lanes.n), (*eqn.params["broadcast_dimensions"], len(shape))))
     ]
 
 
-def _reshape(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:
+def _reshape(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
     order = eqn.params["dimensions"]
     array = x.array if order is None else lax.transpose(x.array, (*order, len(order)))
     return [Lane(lax.reshape(array, (*eqn.params["new_sizes"], lanes.n)))]
 
 
-def _concatenate(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
+def _concatenate(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
     return [Lane(lax.concatenate(arrays, eqn.params["dimension"]))]
 
 
-def _pad(lanes: Any, eqn: JaxprEqn, x: Any, padding: Any) -> Any:
+def _pad(lanes: Any, eqn: Equation, x: Any, padding: Any) -> Any:
     if isinstance(padding, Lane):
         return NotImplemented
     return [Lane(lax.pad(x.array, padding, (*eqn.params["padding_config"], (0, 0, 0))))]
 
 
-def _slice(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:
+def _slice(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
     strides = eqn.params["strides"] or (1,) * len(x.shape)
     starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
     return [Lane(lax.slice(x.array, (*starts, 0), (*limits, lanes.n), (*strides, 1)))]
 
 
-def _dynamic_slice(lanes: Any, eqn: JaxprEqn, x: Any, *starts: Any) -> Any:
+def _dynamic_slice(lanes: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
     if any(isinstance(start, Lane) for start in starts):
         return NotImplemented
     return [Lane(lax.dynamic_slice(x.array, [*starts, np.int32(0)], (*eqn.params["slice_sizes"], lanes.n)))]
 
 
-def _dynamic_update_slice(lanes: Any, eqn: JaxprEqn, x: Any, update: Any, *starts: Any) -> Any:
+def _dynamic_update_slice(lanes: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
     if any(isinstance(start, Lane) for start in starts):
         return NotImplemented
     arrays = [spread(lanes.n, a, v.aval.shape) for a, v in zip((x, update), eqn.invars, strict=False)]
-    return [Lane(lax.dynamic_update_slice(*arrays, [*starts, np.int32(0)]))]
+    whole, part = arrays
+    return [Lane(lax.dynamic_update_slice(whole, part, [*starts, np.int32(0)]))]
 
 
 def _plain(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
     return operation(*operands)
 
 
-def _gather(lanes: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
+def _gather(lanes: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     if isinstance(indices, Lane):
         return _gather_rows(lanes, eqn, x, indices)
     numbers = eqn.params["dimension_numbers"]
@@ -123,7 +124,7 @@ def _gather(lanes: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
     return [Lane(eqn.primitive.bind(x.array, indices, **params))]
 
 
-def _gather_rows(lanes: Any, eqn: JaxprEqn, x: Any, indices: Lane) -> Any:
+def _gather_rows(lanes: Any, eqn: Equation, x: Any, indices: Lane) -> Any:
     how = row_gather(eqn)
     if how is None:
         return NotImplemented
@@ -147,7 +148,7 @@ def _gather_rows(lanes: Any, eqn: JaxprEqn, x: Any, indices: Lane) -> Any:
     return [Lane(lax.transpose(result, (*how.out_order, len(full) - 1)))]
 
 
-def _sort(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
+def _sort(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
     axis = eqn.params["dimension"]
     if not can_be_sorted(eqn) or not arrays[0].size:
@@ -157,7 +158,7 @@ def _sort(lanes: Any, eqn: JaxprEqn, *operands: Any) -> list[Lane]:
     return [Lane(lax.concatenate(list(parts), axis)) for parts in zip(*rows, strict=True)]
 
 
-def _along_same_axes(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:
+def _along_same_axes(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
     outs = eqn.primitive.bind(x.array, **eqn.params)
     return [Lane(out) for out in (outs if eqn.primitive.multiple_results else [outs])]
 
@@ -165,7 +166,7 @@ def _along_same_axes(lanes: Any, eqn: JaxprEqn, x: Lane) -> list[Lane]:
 # Products and reductions, written out.
 
 
-def _dot_general(lanes: Any, eqn: JaxprEqn, lhs: Any, rhs: Any) -> Any:
+def _dot_general(lanes: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     (out,) = eqn.outvars
     lhs_shape, rhs_shape = (v.aval.shape for v in eqn.invars)
@@ -208,7 +209,7 @@ def _terms(lanes: Any, x: Lane, axes: Sequence[int]) -> list[Any]:
     return [lax.index_in_dim(flat, k, axis=0, keepdims=False) for k in range(n_terms)]
 
 
-def _reduction(lanes: Any, eqn: JaxprEqn, x: Lane) -> Any:
+def _reduction(lanes: Any, eqn: Equation, x: Lane) -> Any:
     axes, dtype = eqn.params["axes"], x.array.dtype
     if not 0 < prod(x.shape[axis] for axis in axes) <= MAX_TERMS:
         return _along_same_axes(lanes, eqn, x)
@@ -220,7 +221,7 @@ def _reduction(lanes: Any, eqn: JaxprEqn, x: Lane) -> Any:
     return [Lane(total.astype(dtype))]
 
 
-def _argument(lanes: Any, eqn: JaxprEqn, x: Lane) -> Any:
+def _argument(lanes: Any, eqn: Equation, x: Lane) -> Any:
     """argmax and argmin: the first of the best, and NaN is best of all."""
     axes, index_dtype = eqn.params["axes"], eqn.params["index_dtype"]
     if not 0 < prod(x.shape[axis] for axis in axes) <= MAX_TERMS:

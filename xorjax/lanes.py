@@ -16,17 +16,18 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import JaxprEqn
 from jax.extend.core import Literal as Constant
+from jax.extend.core import jaxpr_as_fun
 
 from xorjax.lane_rules import LANE_RULES, Lane, spread
-from xorjax.scalar_rules import ELEMENTWISE
+from xorjax.scalar_rules import ELEMENTWISE, Equation
 from xorjax.scalarize import (
     Scalars,
     bound,
     bound_on_operations,
     derivative,
     evaluated,
+    literal,
     opened,
     real_cotangents,
     real_tangents,
@@ -39,8 +40,8 @@ Depth = Literal["scalar", "contract", "vmap"]
 # What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
 _ARITHMETIC = ELEMENTWISE | set(
     """broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice dynamic_update_slice
-    iota jit optimization_barrier pad pjit random_bits random_fold_in random_split random_unwrap random_wrap reshape
-    rev scan slice split squeeze threefry2x32 transpose while""".split()
+    iota jit optimization_barrier pad pjit random_bits random_fold_in random_split random_unwrap random_wrap
+    reshape rev scan slice split squeeze threefry2x32 transpose while""".split()
 )
 DEPTHS = ("auto", "scalar", "contract")
 
@@ -124,7 +125,7 @@ def _compiled_as_one(run: Callable[..., Any], leaves: Sequence[Any]) -> list[Any
     the body is small by its own measure, which differs between versions. Derivatives are taken of `run` itself.
     """
     closed = jax.make_jaxpr(run)(*leaves)
-    plain = jax.extend.core.jaxpr_as_fun(closed)
+    plain = jaxpr_as_fun(closed)
     names = _primitives(closed)
     if not _on_cpu() or not names <= _ARITHMETIC or names.isdisjoint(("scan", "while")):
         return plain(*leaves)
@@ -155,8 +156,8 @@ def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> 
         given = iter(moved)
         return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
 
-    moved = [[x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents)]
-    return jax.jvp(moving, *moved)
+    moved, along = ([x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents))
+    return jax.jvp(moving, moved, along)
 
 
 def _primitives(closed: Any) -> set[str]:
@@ -183,7 +184,8 @@ def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any)
 def chosen_depth(closed: Any) -> Explanation:
     """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
     operations = bound_on_operations(closed)
-    for depth, limit in (("scalar", MAX_SCALAR), ("contract", MAX_CONTRACT)):
+    limits: dict[Depth, int] = {"scalar": MAX_SCALAR, "contract": MAX_CONTRACT}
+    for depth, limit in limits.items():
         if operations <= limit:
             return Explanation(depth, operations, f"up to {operations:,} scalar operations, at most {limit:,}")
     return Explanation("vmap", operations, f"up to {operations:,} scalar operations, more than {MAX_CONTRACT:,}")
@@ -267,7 +269,7 @@ def _run_vmap(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[A
     axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
     arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
     out_axes = [-1 if is_lane else None for is_lane in call.are_lanes]
-    function = jax.extend.core.jaxpr_as_fun(call.closed)
+    function = jaxpr_as_fun(call.closed)
     return jax.vmap(lambda *xs: list(function(*xs)), axes, out_axes, axis_size=call.n_lanes)(*arrays)
 
 
@@ -352,7 +354,7 @@ class Lanes:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
         def read(v: Any) -> Any:
-            return np.asarray(v.val, v.aval.dtype) if isinstance(v, Constant) else env[v]
+            return literal(v) if isinstance(v, Constant) else env[v]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
@@ -393,11 +395,11 @@ def _avals(variables: Sequence[Any]) -> list[Any]:
 # Control flow: the same control flow with a rewritten body.
 
 
-def _inlined(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _inlined(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     return lanes.evaluate(*opened(eqn.params["jaxpr"]), operands)
 
 
-def _scan(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _scan(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     n_consts, n_carry = scan_counts(eqn.params)
     jaxpr, jaxpr_consts = opened(eqn.params["jaxpr"])
     are_lanes = _scan_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
@@ -425,7 +427,7 @@ def _scan(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
     return _values([*new_carry, *ys], are_lanes)
 
 
-def _while(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _while(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     are_lanes = _while_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
     avals = _avals(eqn.outvars)
@@ -454,7 +456,7 @@ def _while(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
     return _values(lax.while_loop(any_holds, body, lanes.held(carry, avals, are_lanes)), are_lanes)
 
 
-def _cond(lanes: Lanes, eqn: JaxprEqn, index: Any, *operands: Any) -> list[Any]:
+def _cond(lanes: Lanes, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
     branches, avals = eqn.params["branches"], _avals(eqn.outvars)
     are_lanes = _cond_mapped(eqn.params, [isinstance(x, Lane) for x in (index, *operands)])
 
@@ -483,7 +485,7 @@ def _chosen(lanes: Lanes, condition: Lane, new: Any, old: Any) -> Any:
 
 
 def _called(
-    lanes: Lanes, eqn: JaxprEqn, body: Any
+    lanes: Lanes, eqn: Equation, body: Any
 ) -> tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Any]]]:
     """A body as a function of arrays with lanes, and what makes such arrays of the operands."""
     in_avals, out_avals = _avals(eqn.invars), _avals(eqn.outvars)
@@ -495,7 +497,7 @@ def _called(
     return call, lambda operands: lanes.held(operands, in_avals, [True] * len(in_avals))
 
 
-def _checkpoint(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     call, spread_out = _called(lanes, eqn, eqn.params["jaxpr"])
     again = jax.checkpoint(call, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
     return [Lane(a) for a in again(*spread_out(operands))]
@@ -510,7 +512,7 @@ def _applied(lanes: Lanes, fn: Callable[..., Any], arrays: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(out_shapes), held)
 
 
-def _custom_jvp(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _custom_jvp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
     call = jax.custom_jvp(run)
     call.defjvp(
@@ -521,7 +523,7 @@ def _custom_jvp(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
     return [Lane(a) for a in call(*spread_out(operands))]
 
 
-def _custom_vjp(lanes: Lanes, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _custom_vjp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
     call = jax.custom_vjp(run)
 

@@ -88,4 +88,5 @@ Epochs = Annotated[int, typer.Option(callback=within(1, MAX_EPOCHS), help="Passe
 Optimizer = Annotated[str, typer.Option(help="Any optimizer of optax, by name: sgd, adam, lion, …")]
 HiddenUnits = Annotated[int, typer.Option(callback=within(1, 1024), help="Units of the hidden layer.")]
 BatchSize = Annotated[int, typer.Option(callback=within(1, 4), help="Patterns in an update.")]
+Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="Write the report here as JSON.")]
 Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a figure here (png, pdf, svg).")]

@@ -115,6 +115,28 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     console.print()
 
 
+def print_bench(console: Console, report: dict[str, Any]) -> None:
+    """The lines of a benchmark: medians, and how `lanes` compares with the others."""
+    table = _table("network", "members", "plain", "vmap", "lanes", "depth", "/ plain", "/ better", "spread")
+    for line in report["lines"]:
+        rates = (f"{line[name]:.2e}" for name in ("plain", "vmap", "lanes"))
+        ratios = (f"{line[name]:.2f}" for name in ("over_plain", "over_the_better"))
+        table.add_row(
+            line["network"],
+            f"{line['members']:,}",
+            *rates,
+            line["depth"],
+            *ratios,
+            f"{100 * line['spread']:.0f} %",
+        )
+    console.print(table)
+    console.print()
+    table = _table("seconds to compile", "plain", "vmap", "lanes")
+    for line in {line["network"]: line for line in report["lines"]}.values():
+        table.add_row(line["network"], *(f"{line['compile'][name]:.2f}" for name in ("plain", "vmap", "lanes")))
+    console.print(table)
+
+
 def _by_quantile(values: np.ndarray) -> dict[str, float | None]:
     """None where a quantile is infinite: JSON has no infinity."""
     return {f"{q:g}": float(v) if np.isfinite(v) else None for q, v in zip(QUANTILES, values, strict=True)}

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn
 
+Equation = Any  # jax.extend.core.JaxprEqn, for whose abstract values checkers know no shape
 MAX_APART = 4_096  # elements; what works on larger arrays is done whole
 MAX_SORTED = 32  # elements along a sorted axis, or one that is indexed by what is not known
 
@@ -129,7 +129,7 @@ ELEMENTWISE = frozenset(
 )
 
 
-def _elementwise(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
+def _elementwise(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     name, (out,) = eqn.primitive.name, eqn.outvars
     if prod(out.aval.shape) > MAX_APART:
         return NotImplemented
@@ -146,7 +146,7 @@ def _elementwise(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
     return [objects(each, out.aval.shape)]
 
 
-def _converted(eqn: JaxprEqn, x: np.ndarray) -> Any:
+def _converted(eqn: Equation, x: np.ndarray) -> Any:
     """Known numbers in another dtype; not where the two libraries could differ (floats to integers)."""
     new = np.dtype(eqn.params["new_dtype"])
     if jnp.issubdtype(new, jnp.inexact) or not jnp.issubdtype(x.dtype, jnp.inexact) or new == np.bool_:
@@ -155,13 +155,13 @@ def _converted(eqn: JaxprEqn, x: np.ndarray) -> Any:
     return NotImplemented
 
 
-def _convert_element_type(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
+def _convert_element_type(scalars: Any, eqn: Equation, x: Any) -> Any:
     if eqn.params["new_dtype"] == eqn.invars[0].aval.dtype:
         return [x]
     return _elementwise(scalars, eqn, x)
 
 
-def _select_n(scalars: Any, eqn: JaxprEqn, which: Any, *cases: Any) -> Any:
+def _select_n(scalars: Any, eqn: Equation, which: Any, *cases: Any) -> Any:
     (out,) = eqn.outvars
     if prod(out.aval.shape) > MAX_APART:
         return NotImplemented
@@ -187,7 +187,7 @@ def barred(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [objects([passed.get(id(e), e) for e in a.flat], a.shape) if a.dtype == object else a for a in arrays]
 
 
-def _optimization_barrier(scalars: Any, eqn: JaxprEqn, *operands: Any) -> list[Any]:
+def _optimization_barrier(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     return barred([scalars.apart(x) for x in operands])
 
 
@@ -249,7 +249,7 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
 }
 
 
-def _structural(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
+def _structural(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     sizes = [prod(v.aval.shape) for v in [*eqn.invars, *eqn.outvars]]
     if max(sizes) > MAX_APART:
         return NotImplemented
@@ -257,7 +257,7 @@ def _structural(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
     return result if eqn.primitive.multiple_results else [result]
 
 
-def _iota(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
+def _iota(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     shape, axis = eqn.params["shape"], eqn.params["dimension"]
     if operands or prod(shape) > MAX_APART:
         return NotImplemented
@@ -268,7 +268,7 @@ def _iota(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
 # Indexing with indices that are known: which element goes where is asked of JAX itself, with numbers for names.
 
 
-def _numbered(eqn: JaxprEqn) -> np.ndarray:
+def _numbered(eqn: Equation) -> np.ndarray:
     shape = eqn.invars[0].aval.shape
     return np.arange(prod(shape), dtype=np.int32).reshape(shape)
 
@@ -277,20 +277,20 @@ def _all_known(values: Sequence[Any]) -> bool:
     return all(isinstance(x, np.ndarray) and x.dtype != object for x in values)
 
 
-def _starts(eqn: JaxprEqn, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
+def _starts(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
     """Of a dynamic slice, clamped to fit as JAX does."""
     shape = eqn.invars[0].aval.shape
     clamped = [min(max(int(i), 0), n - size) for i, n, size in zip(starts, shape, sizes, strict=True)]
     return tuple(slice(i, i + size) for i, size in zip(clamped, sizes, strict=True))
 
 
-def _dynamic_slice(scalars: Any, eqn: JaxprEqn, x: Any, *starts: Any) -> Any:
+def _dynamic_slice(scalars: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
     if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
         return NotImplemented
     return [scalars.apart(x)[_starts(eqn, starts, eqn.params["slice_sizes"])]]
 
 
-def _dynamic_update_slice(scalars: Any, eqn: JaxprEqn, x: Any, update: Any, *starts: Any) -> Any:
+def _dynamic_update_slice(scalars: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
     if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
         return NotImplemented
     x, update = alike(scalars.apart(x), scalars.apart(update))
@@ -299,7 +299,7 @@ def _dynamic_update_slice(scalars: Any, eqn: JaxprEqn, x: Any, update: Any, *sta
     return [result]
 
 
-def _gather(scalars: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
+def _gather(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     sizes = prod(eqn.invars[0].aval.shape), prod(eqn.outvars[0].aval.shape)
     if max(sizes) > MAX_APART or not sizes[0]:
         return NotImplemented
@@ -350,7 +350,7 @@ def row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
     return less
 
 
-def can_be_sorted(eqn: JaxprEqn) -> bool:
+def can_be_sorted(eqn: Equation) -> bool:
     aval = eqn.invars[0].aval
     keys = [v.aval.dtype for v in eqn.invars[: eqn.params["num_keys"]]]
     return aval.shape[eqn.params["dimension"]] <= MAX_SORTED and not any(
@@ -358,7 +358,7 @@ def can_be_sorted(eqn: JaxprEqn) -> bool:
     )
 
 
-def _sort(scalars: Any, eqn: JaxprEqn, *operands: Any) -> Any:
+def _sort(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     aval, axis = eqn.invars[0].aval, eqn.params["dimension"]
     if not 0 < prod(aval.shape) <= MAX_APART or not can_be_sorted(eqn):
         return NotImplemented
@@ -386,7 +386,7 @@ class RowGather(NamedTuple):
     fill: bool  # NaN where an index is outside, instead of the nearest row
 
 
-def row_gather(eqn: JaxprEqn) -> RowGather | None:
+def row_gather(eqn: Equation) -> RowGather | None:
     """How an indexing operation can be written out, if it is one of few rows along one axis."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     operand, out = eqn.invars[0].aval, eqn.outvars[0].aval
@@ -425,7 +425,7 @@ def picked(
     return result
 
 
-def _gather_rows(scalars: Any, eqn: JaxprEqn, x: Any, indices: Any) -> Any:
+def _gather_rows(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     how = row_gather(eqn)
     if how is None:
         return NotImplemented
@@ -482,7 +482,7 @@ def _in_dtype(scalars: Any, x: np.ndarray, dtype: Any) -> np.ndarray:
     return objects([converted(e) for e in x.flat], x.shape)
 
 
-def _dot_general(scalars: Any, eqn: JaxprEqn, lhs: Any, rhs: Any) -> Any:
+def _dot_general(scalars: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     (out,) = eqn.outvars
     if max(prod(v.aval.shape) for v in [*eqn.invars, out]) > MAX_APART:
@@ -531,7 +531,7 @@ def _runs(x: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
     return list(moved.reshape(prod(x.shape[axis] for axis in kept), prod(x.shape[axis] for axis in axes)))
 
 
-def _reduction(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
+def _reduction(scalars: Any, eqn: Equation, x: Any) -> Any:
     axes, aval = eqn.params["axes"], eqn.invars[0].aval
     if not 0 < prod(aval.shape) <= MAX_APART:
         return NotImplemented
@@ -550,7 +550,7 @@ def _reduction(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
     return [_in_dtype(scalars, result, aval.dtype) if half else result]
 
 
-def _argument(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
+def _argument(scalars: Any, eqn: Equation, x: Any) -> Any:
     """argmax and argmin: the first of the best, and NaN is best of all."""
     axes, aval = eqn.params["axes"], eqn.invars[0].aval
     if not 0 < prod(aval.shape) <= MAX_APART:
@@ -583,7 +583,7 @@ CUMULATIVE: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
-def _cumulative(scalars: Any, eqn: JaxprEqn, x: Any) -> Any:
+def _cumulative(scalars: Any, eqn: Equation, x: Any) -> Any:
     axis, aval = eqn.params["axis"], eqn.invars[0].aval
     if not 0 < prod(aval.shape) <= MAX_APART:
         return NotImplemented

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn, Literal
+from jax.core import Tracer
+from jax.extend.core import Literal
 from jax.extend.core.primitives import convert_element_type_p
 
 from xorjax.scalar_rules import (
@@ -24,6 +25,7 @@ from xorjax.scalar_rules import (
     FOLDED,
     MAX_APART,
     STRUCTURE,
+    Equation,
     barred,
     is_foldable,
     is_known,
@@ -146,7 +148,7 @@ class Scalars:
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(v: Any) -> Value:
-            return np.asarray(v.val, v.aval.dtype) if isinstance(v, Literal) else env[v]
+            return literal(v) if isinstance(v, Literal) else env[v]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
@@ -158,7 +160,7 @@ class Scalars:
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def as_it_is(self, eqn: JaxprEqn, operands: Sequence[Value]) -> Sequence[Value]:
+    def as_it_is(self, eqn: Equation, operands: Sequence[Value]) -> Sequence[Value]:
         """An operation on assembled arrays."""
         arrays = [self.whole(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
         outs = bound(eqn, arrays)
@@ -270,12 +272,12 @@ def n_leaves(aval: Any) -> int:
     return size if size <= MAX_APART else 1
 
 
-def _inlined(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _inlined(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
     return scalars.evaluate(*opened(body), operands)
 
 
-def _scan(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _scan(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     n_consts, n_carry = scan_counts(eqn.params)
     length = eqn.params["length"]
     avals = [v.aval for v in eqn.invars]
@@ -333,7 +335,7 @@ def _stacked(columns: Any, aval: Any) -> Any:
     return lax.reshape(lax.concatenate(parts, 1), aval.shape)
 
 
-def _while(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _while(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     holds = _body(scalars, eqn.params["cond_jaxpr"], operands[:n_cond])
     body = _body(scalars, eqn.params["body_jaxpr"], operands[n_cond : n_cond + n_body])
@@ -342,7 +344,7 @@ def _while(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
     return from_leaves(lax.while_loop(lambda c: holds(c)[0], body, carry), avals)
 
 
-def _cond(scalars: Scalars, eqn: JaxprEqn, index: Value, *operands: Value) -> list[Value]:
+def _cond(scalars: Scalars, eqn: Equation, index: Value, *operands: Value) -> list[Value]:
     branches = eqn.params["branches"]
     (index,) = scalars.apart(index).flat
     if is_known(index):
@@ -352,7 +354,7 @@ def _cond(scalars: Scalars, eqn: JaxprEqn, index: Value, *operands: Value) -> li
     return from_leaves(leaves, [v.aval for v in eqn.outvars])
 
 
-def _checkpoint(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _checkpoint(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     run = _body(scalars, eqn.params["jaxpr"])
     again = jax.checkpoint(
         lambda *leaves: run(leaves), prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"]
@@ -361,7 +363,7 @@ def _checkpoint(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
     return from_leaves(leaves, [v.aval for v in eqn.outvars])
 
 
-def _custom_jvp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _custom_jvp(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     in_avals, out_avals = [v.aval for v in eqn.invars], [v.aval for v in eqn.outvars]
     run = _body(scalars, eqn.params["call_jaxpr"])
     call = jax.custom_jvp(lambda *leaves: run(leaves))
@@ -376,7 +378,7 @@ def _custom_jvp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
     return from_leaves(call(*scalars.all_leaves(operands, in_avals)), out_avals)
 
 
-def _custom_vjp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value]:
+def _custom_vjp(scalars: Scalars, eqn: Equation, *operands: Value) -> list[Value]:
     in_avals, out_avals = [v.aval for v in eqn.invars], [v.aval for v in eqn.outvars]
     run = _body(scalars, eqn.params["call_jaxpr"])
     call = jax.custom_vjp(lambda *leaves: run(leaves))
@@ -405,15 +407,15 @@ def _custom_vjp(scalars: Scalars, eqn: JaxprEqn, *operands: Value) -> list[Value
 # Derivatives of an equation that has its own: of the operands that can have one.
 
 
-def _are_real(eqn: JaxprEqn) -> list[bool]:
+def _are_real(eqn: Equation) -> list[bool]:
     return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.invars]
 
 
-def real_tangents(eqn: JaxprEqn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def real_tangents(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     return list(primals), [t for t, is_real in zip(tangents, _are_real(eqn), strict=True) if is_real]
 
 
-def derivative(eqn: JaxprEqn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def derivative(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Results and their tangents, from the primals and the tangents of the real ones among them."""
     are_real = _are_real(eqn)
 
@@ -424,12 +426,12 @@ def derivative(eqn: JaxprEqn, primals: Sequence[Any], tangents: Sequence[Any]) -
     return jax.jvp(of_real, [x for x, is_real in zip(primals, are_real, strict=True) if is_real], tangents)
 
 
-def real_cotangents(eqn: JaxprEqn, pullback: Any, cotangents: Sequence[Any]) -> list[Any]:
+def real_cotangents(eqn: Equation, pullback: Any, cotangents: Sequence[Any]) -> list[Any]:
     slopes = pullback(cotangents)
     return [slope for slope, is_real in zip(slopes, _are_real(eqn), strict=True) if is_real]
 
 
-def with_nones(eqn: JaxprEqn, slopes: Sequence[Any]) -> tuple[Any, ...]:
+def with_nones(eqn: Equation, slopes: Sequence[Any]) -> tuple[Any, ...]:
     """Cotangents of all operands from those of the real ones."""
     rest = iter(slopes)
     return tuple(next(rest) if is_real else None for is_real in _are_real(eqn))
@@ -451,7 +453,7 @@ def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
     return len(consts), len(carry)
 
 
-def bound(eqn: JaxprEqn, arrays: Sequence[Any]) -> Sequence[Any]:
+def bound(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
     """The results of an equation on these arrays."""
     params = eqn.primitive.get_bind_params(eqn.params)
     subfuns, params = params if isinstance(params, tuple) else ((), params)
@@ -467,9 +469,14 @@ def typed(x: Any, aval: Any) -> Any:
     return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
 
 
+def literal(v: Any) -> np.ndarray:
+    """The value of a `Literal` of a jaxpr."""
+    return np.asarray(v.val, v.aval.dtype)
+
+
 def as_known(x: Any) -> Value:
     """A constant as NumPy has it, if it is one."""
-    if isinstance(x, jax.core.Tracer) or jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+    if isinstance(x, Tracer) or jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
         return x
     return np.asarray(x)
 

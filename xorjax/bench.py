@@ -1,0 +1,188 @@
+"""How fast the engines are here: updates of all members per second, "net-steps/s".
+
+Every cell of the grid, a network and a number of members, is measured for all engines in turn, round after
+round, so that what else the machine does touches all alike. Compilation is timed apart.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from xorjax.engines import Engine, lanes, vmap
+from xorjax.ensemble import ENGINES, n_threads
+from xorjax.models import mlp
+from xorjax.tasks import Batch, parity, xor
+from xorjax.training import MAX_EPOCHS, Trainer, trainer
+
+MEMBERS = (1, 64, 1_024, 16_384, 262_144)
+ROUNDS = 5
+SECONDS = 0.25  # of one measurement, about
+BLOCK_SECONDS = 0.003  # of one block, at least
+PLAIN = "plain"  # one `jax.jit(jax.vmap(...))` of all members, as anyone writes it
+HPARAMS = {"learning_rate": 0.1}
+
+
+class Cell(NamedTuple):
+    """What was measured of one engine in one place of the grid.
+
+    Attributes:
+      network: its name in `NETWORKS`.
+      members: how many were trained.
+      engine: "plain", "lanes" or "vmap".
+      depth: of `lanes`, see `xj.explain`.
+      block_size: members in a block.
+      epochs: of each measurement.
+      rates: net-steps per second, one for each round.
+      compile_seconds: tracing and compiling the block's program.
+    """
+
+    network: str
+    members: int
+    engine: str
+    depth: str | None
+    block_size: int
+    epochs: int
+    rates: list[float]
+    compile_seconds: float
+
+
+def _random_rows(inputs: int, rows: int) -> Batch:
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-1, 1, (rows, inputs)), rng.integers(0, 2, (rows, 1))
+    return Batch(x.astype(np.float32), y.astype(np.float32))
+
+
+def _network(
+    layers: Sequence[int], batch: Callable[[], Batch] = xor, optimizer: Callable[..., Any] = optax.sgd
+) -> Callable[[], Trainer]:
+    return lambda: trainer(mlp(layers), batch(), lambda h: optimizer(h["learning_rate"]), epochs=MAX_EPOCHS)
+
+
+NETWORKS: dict[str, Callable[[], Trainer]] = {
+    "2-2-1": _network((2, 2, 1)),
+    "2-2-1, momentum": _network((2, 2, 1), optimizer=partial(optax.sgd, momentum=0.9)),
+    "2-2-1, Adam": _network((2, 2, 1), optimizer=optax.adam),
+    "2-4-1": _network((2, 4, 1)),
+    "2-8-1": _network((2, 8, 1)),
+    "2-16-1": _network((2, 16, 1)),
+    "4-8-1": _network((4, 8, 1), lambda: parity(4)),
+    "10-16-1": _network((10, 16, 1), lambda: _random_rows(10, 32)),
+    "10-32-1": _network((10, 32, 1), lambda: _random_rows(10, 32)),
+    "16-64-1": _network((16, 64, 1), lambda: _random_rows(16, 32)),
+}
+
+
+def measure(
+    networks: Sequence[str] = tuple(NETWORKS), members: Sequence[int] = MEMBERS, rounds: int = ROUNDS
+) -> Iterator[list[Cell]]:
+    """Measures every network with every number of members; yields the cells of all engines of one such pair."""
+    with ThreadPoolExecutor(n_threads()) as pool:
+        for network in networks:
+            made = NETWORKS[network]()
+            compiled: dict[tuple[str, int], tuple[Callable[..., Any], float]] = {}
+            for n in members:
+                works = [
+                    _Work(made, PLAIN, vmap.ENGINE._replace(compiler_options=dict), n, n, pool, compiled),
+                    *(
+                        _Work(made, name, engine, engine.block_size(made, HPARAMS), n, pool, compiled)
+                        for name, engine in ENGINES.items()
+                    ),
+                ]
+                epochs = [work.epochs_of_a_measurement() for work in works]
+                rates: list[list[float]] = [[] for _ in works]
+                for _ in range(rounds):
+                    for work, count, found in zip(works, epochs, rates, strict=True):
+                        found.append(n * count / work.seconds(count))
+                depth = lanes.explained(made, HPARAMS).depth
+                yield [
+                    Cell(
+                        network,
+                        n,
+                        work.name,
+                        depth if work.name == lanes.ENGINE.name else None,
+                        work.block_size,
+                        count,
+                        found,
+                        work.compile_seconds,
+                    )
+                    for work, count, found in zip(works, epochs, rates, strict=True)
+                ]
+
+
+class _Work:
+    """All members of a cell in the blocks of one engine, ready to be timed."""
+
+    def __init__(
+        self, made: Trainer, name: str, engine: Engine, block_size: int, members: int, pool: Any, compiled: Any
+    ):
+        programs = engine.programs(made)
+        self.name, self.block_size, self.pool = name, block_size, pool
+        starts = range(0, members, block_size)
+        hparams = jax.tree.map(lambda value: jnp.full(block_size, value), HPARAMS)
+        seeds = [jnp.arange(start, start + block_size, dtype=jnp.uint32) for start in starts]
+        self.states = [programs.init(block, hparams) for block in seeds]
+        if (name, block_size) not in compiled:
+            begun = time.perf_counter()
+            lowered = programs.advance.lower(self.states[0], hparams, np.int32(0))  # type: ignore[attr-defined]
+            advance = lowered.compile(engine.compiler_options())
+            compiled[name, block_size] = advance, time.perf_counter() - begun
+        advance, self.compile_seconds = compiled[name, block_size]
+        self.advance = lambda epochs, state: jax.block_until_ready(advance(state, hparams, np.int32(epochs)))
+
+    def seconds(self, epochs: int) -> float:
+        begun = time.perf_counter()
+        for _ in self.pool.map(partial(self.advance, epochs), self.states):
+            pass
+        return time.perf_counter() - begun
+
+    def epochs_of_a_measurement(self) -> int:
+        """As many as take `SECONDS`, or longer: what it costs to start a block must not count for much."""
+        epochs, seconds = 1, self._seconds_of_a_block(1)
+        while seconds < BLOCK_SECONDS and epochs < MAX_EPOCHS // 2:
+            epochs *= 2
+            seconds = self._seconds_of_a_block(epochs)
+        at_once = max(1, min(len(self.states), n_threads()))
+        wanted = max(SECONDS / len(self.states) * at_once, BLOCK_SECONDS)
+        return min(MAX_EPOCHS, max(1, int(epochs * wanted / seconds)))
+
+    def _seconds_of_a_block(self, epochs: int) -> float:
+        begun = time.perf_counter()
+        self.advance(epochs, self.states[0])
+        return time.perf_counter() - begun
+
+
+def summarized(cells: Sequence[Cell]) -> dict[str, Any]:
+    """One line of the table: medians by engine, and ratios of `lanes` as medians of the rounds' ratios."""
+    rates = {cell.engine: np.asarray(cell.rates) for cell in cells}
+    others = [rates[name] for name in rates if name != lanes.ENGINE.name]
+    fast = rates[lanes.ENGINE.name]
+    return {
+        "network": cells[0].network,
+        "members": cells[0].members,
+        "depth": next(cell.depth for cell in cells if cell.depth),
+        **{name: float(np.median(values)) for name, values in rates.items()},
+        "spread": float(max((values.max() - values.min()) / np.median(values) for values in rates.values())),
+        "over_plain": float(np.median(fast / rates[PLAIN])),
+        "over_the_better": min(float(np.median(fast / other)) for other in others),
+        "compile": {cell.engine: cell.compile_seconds for cell in cells},
+    }
+
+
+def hardware() -> str:
+    """The processor and its cores, or the accelerator."""
+    if jax.default_backend() != "cpu":
+        return f"{len(jax.devices())} {jax.devices()[0].device_kind}"
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
