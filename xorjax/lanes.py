@@ -20,7 +20,7 @@ from jax.extend.core import Literal as Constant
 from jax.extend.core import jaxpr_as_fun
 
 from xorjax.lane_rules import LANE_RULES, Lane, spread
-from xorjax.scalar_rules import ELEMENTWISE, Equation
+from xorjax.scalar_rules import ELEMENTWISE, Equation, computed_once
 from xorjax.scalarize import (
     Scalars,
     bound,
@@ -97,7 +97,7 @@ def lane_vmap(
     def mapped(*args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, in_axes, args, kwargs)
         chosen = chosen_depth(call.closed).depth if depth == "auto" else depth
-        outs = _compiled_as_one(lambda *leaves: _RUN[chosen](call, leaves, assume_finite), call.leaves)
+        outs = _compiled_as_one(partial(_RUN[chosen], call, assume_finite), call.leaves)
         axes = call.out_axes(out_axes)
         if any(axis is None and is_lane for axis, is_lane in zip(axes, call.are_lanes, strict=True)):
             return jax.vmap(fn, in_axes, out_axes)(*args, **kwargs)  # raises, and says which output
@@ -114,27 +114,25 @@ def lane_vmap(
     return mapped
 
 
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
 def _compiled_as_one(run: Callable[..., Any], leaves: Sequence[Any]) -> list[Any]:
-    """`run(*leaves)`; on a CPU, where it is arithmetic with a loop, as one native function.
+    """`run(False, *leaves)`; on a CPU, where it is arithmetic with a loop, as one native function.
 
     XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
     the body is small by its own measure, which differs between versions. Derivatives are taken of `run` itself.
     """
-    closed = jax.make_jaxpr(run)(*leaves)
-    plain = jaxpr_as_fun(closed)
-    names = _primitives(closed)
-    if not _on_cpu() or not names <= _ARITHMETIC or names.isdisjoint(("scan", "while")):
+    plain = partial(run, False)
+    if jax.default_backend() != "cpu":
         return plain(*leaves)
-    native = jax.custom_jvp(lambda *leaves: _native(plain, leaves))
+    closed = jax.make_jaxpr(partial(run, True))(*leaves)
+    names = _primitives(closed)
+    if not names <= _ARITHMETIC or names.isdisjoint(("scan", "while")):
+        return plain(*leaves)
+    native = jax.custom_jvp(lambda *leaves: _native(jaxpr_as_fun(closed), leaves))
     native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
     return native(*leaves)
 
 
-def _native(plain: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
+def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
     # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
     # each back, and leave out what has none.
     full = [leaf.size > 0 for leaf in leaves]
@@ -142,7 +140,7 @@ def _native(plain: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]
     def called(*present: Any) -> Any:
         given = iter(present)
         whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
-        return plain(*whole), [leaf.reshape(-1)[:1] for leaf in present]
+        return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
 
     with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
         both = jax.jit(called)(*(leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full))
@@ -247,25 +245,25 @@ def _axes(axes: Any, tree: Any) -> list[Any]:
     return found
 
 
-def _run_scalar(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
+def _run_scalar(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
     axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
     arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
     return jax.vmap(
-        lambda *leaves: evaluated(Scalars(assume_finite, _on_cpu()), call.closed, leaves),
+        lambda *leaves: evaluated(Scalars(assume_finite, materialize), call.closed, leaves),
         in_axes=axes,
         out_axes=[-1 if is_lane else None for is_lane in call.are_lanes],
         axis_size=call.n_lanes,
     )(*arrays)
 
 
-def _run_contract(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
-    lanes = Lanes(call.n_lanes, _on_cpu())
+def _run_contract(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
+    lanes = Lanes(call.n_lanes, materialize)
     outs = lanes.evaluate(*opened(call.closed), call.values(leaves))
     avals = _avals(opened(call.closed)[0].outvars)
     return [typed(a, aval) for a, aval in zip(lanes.held(outs, avals, call.are_lanes), avals, strict=True)]
 
 
-def _run_vmap(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[Any]:
+def _run_vmap(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
     axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
     arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
     out_axes = [-1 if is_lane else None for is_lane in call.are_lanes]
@@ -273,7 +271,7 @@ def _run_vmap(call: _Call, leaves: Sequence[Any], assume_finite: bool) -> list[A
     return jax.vmap(lambda *xs: list(function(*xs)), axes, out_axes, axis_size=call.n_lanes)(*arrays)
 
 
-_RUN: dict[str, Callable[[_Call, Sequence[Any], bool], list[Any]]] = {
+_RUN: dict[str, Callable[..., list[Any]]] = {
     "scalar": _run_scalar,
     "contract": _run_contract,
     "vmap": _run_vmap,
@@ -344,10 +342,11 @@ class Lanes:
         self.materialize = materialize
 
     def materialized(self, *values: Any) -> Sequence[Any]:
-        """Values that are computed once, before they are used many times; XLA:CPU would repeat the work."""
+        """The same values, for a sum of products that uses each many times."""
         if not self.materialize:
             return values
-        return [Lane(lax.optimization_barrier(x.array)) if isinstance(x, Lane) else x for x in values]
+        once = iter(computed_once([x.array for x in values if isinstance(x, Lane)]))
+        return [Lane(next(once)) if isinstance(x, Lane) else x for x in values]
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         """The values of a jaxpr's results."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 Equation = Any  # jax.extend.core.JaxprEqn, for whose abstract values checkers know no shape
 MAX_APART = 4_096  # elements; what works on larger arrays is done whole
@@ -129,6 +130,12 @@ ELEMENTWISE = frozenset(
 )
 
 
+# Results that XLA:CPU computes again for every use, rather than keep them.
+CHEAP = frozenset(
+    "abs add clamp convert_element_type integer_pow max min mul neg select_n sign square sub".split()
+)
+
+
 def _elementwise(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     name, (out,) = eqn.primitive.name, eqn.outvars
     if prod(out.aval.shape) > MAX_APART:
@@ -180,15 +187,27 @@ def _selected(scalars: Any, index: Any, *elements: Any) -> Any:
     return scalars.scalar("select_n", lax.select_n, index, *elements)
 
 
-def barred(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The same elements, behind an optimization barrier."""
-    unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
-    passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))
-    return [objects([passed.get(id(e), e) for e in a.flat], a.shape) if a.dtype == object else a for a in arrays]
+def computed_once(values: Sequence[Any]) -> Sequence[Any]:
+    """The same values, through a call, for native loops of XLA:CPU: before it, XLA computes each of them once.
+
+    It otherwise repeats cheap arithmetic for every use of its result.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(lax.optimization_barrier)(list(values))
 
 
 def _optimization_barrier(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
-    return barred([scalars.apart(x) for x in operands])
+    arrays = [scalars.apart(x) for x in operands]
+    unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
+    passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))
+    return [replaced(a, passed) for a in arrays]
+
+
+def replaced(array: np.ndarray, by_id: dict[int, Any]) -> np.ndarray:
+    """An array with other elements in the place of some."""
+    if array.dtype != object:
+        return array
+    return objects([by_id.get(id(e), e) for e in array.flat], array.shape)
 
 
 # Structure: which element goes where. NumPy's indexing, at no cost.

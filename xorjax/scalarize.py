@@ -22,14 +22,16 @@ from jax.extend.core.primitives import convert_element_type_p
 
 from xorjax.scalar_rules import (
     ARRAY_RULES,
+    CHEAP,
     FOLDED,
     MAX_APART,
     STRUCTURE,
     Equation,
-    barred,
+    computed_once,
     is_foldable,
     is_known,
     objects,
+    replaced,
     simplified,
 )
 
@@ -136,6 +138,8 @@ class Scalars:
         self.materialize = materialize  # whether what is multiplied out is computed once, before; see `lane_vmap`
         self.count = [0] if count is None else count  # of scalar operations, shared by all levels
         self._written: dict[Any, Any] = {}  # operation and operands -> (result, what keeps the ids alive)
+        self._cheap: set[int] = set()  # ids of results that XLA would rather compute again than keep
+        self._once: dict[int, Any] = {}  # what stands for them once they are materialized, by their ids
         self._apart: dict[int, tuple[Any, np.ndarray]] = {}  # array and elements, by the id of the array
         self._whole: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
 
@@ -203,7 +207,13 @@ class Scalars:
         return lax.reshape(lax.concatenate(pieces, 0), aval.shape)
 
     def materialized(self, *values: Value) -> Sequence[Value]:
-        return barred([self.apart(x) for x in values]) if self.materialize else values
+        """The same values, for a sum of products that uses each many times."""
+        if not self.materialize:
+            return values
+        arrays = [self.apart(x) for x in values]
+        elements = {id(e): e for a in arrays for e in a.flat if id(e) in self._cheap and id(e) not in self._once}
+        self._once.update(zip(elements, computed_once(list(elements.values())), strict=True))
+        return [replaced(a, self._once) for a in arrays]
 
     def scalar(self, name: str, operation: Callable[..., Any], *operands: Any, **params: Any) -> Any:
         """One operation on scalars: computed now if that can be, found again if it is written, else written."""
@@ -218,6 +228,8 @@ class Scalars:
         if key not in self._written:
             self.count[0] += 1
             self._written[key] = operation(*operands, **params), operands
+            if name in CHEAP:
+                self._cheap.add(id(self._written[key][0]))
         return self._written[key][0]
 
     def leaves(self, value: Value, aval: Any) -> list[Any]:

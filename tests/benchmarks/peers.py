@@ -3,7 +3,7 @@
     python tests/benchmarks/peers.py --json peers.json
 
 Every way is warmed up, then all are measured in turn, round after round; the table has medians and ranges.
-What is not installed (keras, tensorflow, torch) is left out, and said so. Not a test: it asserts nothing.
+What is not here (keras, tensorflow, torch, equinox; gcc and AVX-512) is left out, and said so. Not a test.
 """
 
 import argparse
@@ -11,9 +11,11 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,8 @@ import numpy as np
 import optax
 
 import xorjax as xj
+from xorjax.bench import hardware
+from xorjax.ensemble import n_threads
 
 MEMBERS = 16_384
 X, Y = (np.asarray(part) for part in xj.xor())
@@ -43,11 +47,43 @@ def one_network() -> Callable[[], float]:
     return lambda: epochs / seconds(lambda: jax.block_until_ready(run(key)))
 
 
-def ensemble() -> Callable[[], float]:
-    """`xj.train_ensemble`, 16,384 members."""
-    epochs = 4_000
+def ensemble(members: int, epochs: int) -> Callable[[], float]:
+    """`xj.train_ensemble`, from seeds to results."""
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.01), epochs=epochs)
-    return lambda: MEMBERS * epochs / seconds(lambda: xj.train_ensemble(trainer, range(MEMBERS)))
+    return lambda: members * epochs / seconds(lambda: xj.train_ensemble(trainer, range(members)))
+
+
+def by_hand() -> Callable[[], float]:
+    """C with AVX-512 intrinsics on all cores, 16,384 members; compiled here."""
+    program = Path(tempfile.mkdtemp()) / "avx512"
+    flags = ["-O3", "-march=native", "-pthread"]
+    subprocess.run(["gcc", *flags, Path(__file__).with_name("avx512.c"), "-o", program, "-lm"], check=True)
+    command = [program, str(MEMBERS), "20000", str(n_threads())]
+    return lambda: float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+def equinox_vmap() -> Callable[[], float]:
+    """Equinox, `filter_jit(filter_vmap(...))` of a scan, 16,384 members."""
+    import equinox as eqx
+
+    epochs = 1_000
+    sigmoid = jax.nn.sigmoid
+
+    def train(key):
+        network = eqx.nn.MLP(2, 1, 2, 1, activation=sigmoid, final_activation=sigmoid, key=key)
+        params, static = eqx.partition(network, eqx.is_array)
+
+        def step(params, _):
+            def loss(params):
+                return jnp.mean((jax.vmap(eqx.combine(params, static))(X) - Y) ** 2)
+
+            return jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params)), None
+
+        return jax.lax.scan(step, params, length=epochs)[0]
+
+    run = eqx.filter_jit(eqx.filter_vmap(train))
+    keys = jax.random.split(jax.random.key(0), MEMBERS)
+    return lambda: MEMBERS * epochs / seconds(lambda: jax.block_until_ready(run(keys)))
 
 
 def plain_vmap() -> Callable[[], float]:
@@ -145,8 +181,11 @@ WAYS: dict[str, tuple[Callable[[], Callable[[], float]], tuple[str, ...]]] = {  
     "PyTorch, batched matmul, 16,384 members": (torch_matmul, ("torch",)),
     "PyTorch, `torch.compile(vmap(grad))`, 16,384 members": (torch_compiled, ("torch",)),
     "JAX, plain `jit(vmap(scan(step)))`, 16,384 members": (plain_vmap, ()),
+    "Equinox, `filter_jit(filter_vmap(...))`, 16,384 members": (equinox_vmap, ("equinox",)),
+    "C with AVX-512 intrinsics by hand, 16,384 members": (by_hand, ("gcc", "avx512")),
     "xorjax, `jax.jit(trainer.run)`, one network": (one_network, ()),
-    "xorjax, `train_ensemble`, 16,384 members": (ensemble, ()),
+    "xorjax, `train_ensemble`, one network": (lambda: ensemble(1, 1_000_000), ()),
+    "xorjax, `train_ensemble`, 16,384 members": (lambda: ensemble(MEMBERS, 50_000), ()),
 }
 
 
@@ -163,14 +202,13 @@ def import_seconds() -> dict[str, float]:
     return dict(zip(("jax and optax", "xorjax after them"), map(statistics.median, both), strict=True))
 
 
-def hardware() -> str:
-    cpu = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(": ")[2] for line in cpu.read_text().splitlines() if "model name" in line]
-        if cpu.exists()
-        else []
-    )
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
+def is_here(what: str) -> bool:
+    if what == "gcc":
+        return shutil.which("gcc") is not None
+    if what == "avx512":
+        cpu = Path("/proc/cpuinfo")
+        return cpu.exists() and "avx512f" in cpu.read_text()
+    return importlib.util.find_spec(what) is not None
 
 
 def main() -> None:
@@ -186,9 +224,9 @@ def main() -> None:
     trials: dict[str, Callable[[], float]] = {}
     rates: dict[str, list[float]] = {}
     for name, (make, needs) in WAYS.items():
-        missing = [module for module in needs if importlib.util.find_spec(module) is None]
+        missing = [what for what in needs if not is_here(what)]
         if missing:
-            print(f"left out: {name} ({', '.join(missing)} not installed)", file=sys.stderr)
+            print(f"left out: {name} ({', '.join(missing)} not here)", file=sys.stderr)
             continue
         trials[name] = make()
         trials[name]()  # compiles
