@@ -263,14 +263,14 @@ def interrupted(args, when):
 
 def test_ctrl_c_in_mid_run_reports_the_members_that_finished(tmp_path):
     report = tmp_path / "out.json"
-    args = ["ensemble", "--seeds", "2560", "--epochs", "100000", "--json", str(report)]
-    code, stdout, stderr = interrupted(args, r"[3-9]\d%")  # ten blocks, so that some are done and some are not
+    args = ["ensemble", "--seeds", "10240", "--epochs", "100000", "--json", str(report)]
+    code, stdout, stderr = interrupted(args, r"[3-9]\d%")  # ten chunks, so that some are done and some are not
     assert code == 130
     assert "Traceback" not in stdout + stderr
-    counts = re.search(r"interrupted: the report is of the ([\d,]+) of 2,560 members that finished", stderr)
+    counts = re.search(r"interrupted: the report is of the ([\d,]+) of 10,240 members that finished", stderr)
     assert counts is not None
     members = int(counts[1].replace(",", ""))
-    assert 0 < members < 2560
+    assert 0 < members < 10_240
     assert json.loads(report.read_text())["members"] == members
     assert f"{members:,} members:" in stdout
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from xorjax.engines import Engine, lanes, vmap
-from xorjax.ensemble import ENGINES, n_threads
+from xorjax.ensemble import ENGINES, compiled_advance, n_threads, prepared, rounded_up, shares
 from xorjax.models import mlp
 from xorjax.tasks import Batch, parity, xor
 from xorjax.training import MAX_EPOCHS, Trainer, trainer
@@ -27,7 +26,7 @@ from xorjax.training import MAX_EPOCHS, Trainer, trainer
 MEMBERS = (1, 64, 1_024, 16_384, 262_144)
 ROUNDS = 5
 SECONDS = 0.25  # of one measurement, about
-BLOCK_SECONDS = 0.003  # of one block, at least
+CHUNK_SECONDS = 0.003  # of one chunk, at least
 PLAIN = "plain"  # one `jax.jit(jax.vmap(...))` of all members, as anyone writes it
 HPARAMS = {"learning_rate": 0.1}
 
@@ -40,17 +39,15 @@ class Cell(NamedTuple):
       members: how many were trained.
       engine: "plain", "lanes" or "vmap".
       depth: of `lanes`, see `xj.explain`.
-      block_size: members in a block.
       epochs: of each measurement.
       rates: net-steps per second, one for each round.
-      compile_seconds: tracing and compiling the block's program.
+      compile_seconds: tracing and compiling the program.
     """
 
     network: str
     members: int
     engine: str
     depth: str | None
-    block_size: int
     epochs: int
     rates: list[float]
     compile_seconds: float
@@ -92,11 +89,8 @@ def measure(
             compiled: dict[tuple[str, int], tuple[Callable[..., Any], float]] = {}
             for n in members:
                 works = [
-                    _Work(made, PLAIN, vmap.ENGINE._replace(compiler_options=dict), n, n, pool, compiled),
-                    *(
-                        _Work(made, name, engine, engine.block_size(made, HPARAMS), n, pool, compiled)
-                        for name, engine in ENGINES.items()
-                    ),
+                    _Work(made, name, engine, n, pool, compiled)
+                    for name, engine in {PLAIN: vmap.ENGINE, **ENGINES}.items()
                 ]
                 epochs = [work.epochs_of_a_measurement() for work in works]
                 rates: list[list[float]] = [[] for _ in works]
@@ -110,7 +104,6 @@ def measure(
                         n,
                         work.name,
                         depth if work.name == lanes.ENGINE.name else None,
-                        work.block_size,
                         count,
                         found,
                         work.compile_seconds,
@@ -120,44 +113,50 @@ def measure(
 
 
 class _Work:
-    """All members of a cell in the blocks of one engine, ready to be timed."""
+    """All members of a cell in the chunks of one engine, ready to be timed."""
 
-    def __init__(
-        self, made: Trainer, name: str, engine: Engine, block_size: int, members: int, pool: Any, compiled: Any
-    ):
+    def __init__(self, made: Trainer, name: str, engine: Engine, members: int, pool: Any, compiled: Any):
         programs = engine.programs(made)
-        self.name, self.block_size, self.pool = name, block_size, pool
-        starts = range(0, members, block_size)
-        hparams = jax.tree.map(lambda value: jnp.full(block_size, value), HPARAMS)
-        seeds = [jnp.arange(start, start + block_size, dtype=jnp.uint32) for start in starts]
-        self.states = [programs.init(block, hparams) for block in seeds]
-        if (name, block_size) not in compiled:
+        block_size = engine.block_size(made, HPARAMS)
+        chunk_size = rounded_up(members if name == PLAIN else engine.chunk_size, block_size or 1)
+        self.name, self.pool = name, pool
+        seeds, hparams = (
+            np.arange(members),
+            jax.tree.map(lambda value: np.full(members, value, np.float32), HPARAMS),
+        )
+        self.chunks = [
+            (*prepared(programs, seeds, hparams, part, chunk_size), np.int32(part.stop - part.start))
+            for part in shares(members, block_size or chunk_size, chunk_size)
+        ]
+        if (name, chunk_size) not in compiled:
             begun = time.perf_counter()
-            lowered = programs.advance.lower(self.states[0], hparams, np.int32(0))  # type: ignore[attr-defined]
-            advance = lowered.compile(engine.compiler_options())
-            compiled[name, block_size] = advance, time.perf_counter() - begun
-        advance, self.compile_seconds = compiled[name, block_size]
-        self.advance = lambda epochs, state: jax.block_until_ready(advance(state, hparams, np.int32(epochs)))
+            advance = compiled_advance(engine, programs, *self.chunks[0][:2])
+            compiled[name, chunk_size] = advance, time.perf_counter() - begun
+        self.advance, self.compile_seconds = compiled[name, chunk_size]
+
+    def run(self, epochs: int, chunk: Any) -> None:
+        states, hparams, members = chunk
+        jax.block_until_ready(self.advance(states, hparams, np.int32(epochs), members))
 
     def seconds(self, epochs: int) -> float:
         begun = time.perf_counter()
-        for _ in self.pool.map(partial(self.advance, epochs), self.states):
+        for _ in self.pool.map(partial(self.run, epochs), self.chunks):
             pass
         return time.perf_counter() - begun
 
     def epochs_of_a_measurement(self) -> int:
-        """As many as take `SECONDS`, or longer: what it costs to start a block must not count for much."""
-        epochs, seconds = 1, self._seconds_of_a_block(1)
-        while seconds < BLOCK_SECONDS and epochs < MAX_EPOCHS // 2:
+        """As many as take `SECONDS`, or longer: what it costs to start a chunk must not count for much."""
+        epochs, seconds = 1, self._seconds_of_a_chunk(1)
+        while seconds < CHUNK_SECONDS and epochs < MAX_EPOCHS // 2:
             epochs *= 2
-            seconds = self._seconds_of_a_block(epochs)
-        at_once = max(1, min(len(self.states), n_threads()))
-        wanted = max(SECONDS / len(self.states) * at_once, BLOCK_SECONDS)
+            seconds = self._seconds_of_a_chunk(epochs)
+        at_once = max(1, min(len(self.chunks), n_threads()))
+        wanted = max(SECONDS / len(self.chunks) * at_once, CHUNK_SECONDS)
         return min(MAX_EPOCHS, max(1, int(epochs * wanted / seconds)))
 
-    def _seconds_of_a_block(self, epochs: int) -> float:
+    def _seconds_of_a_chunk(self, epochs: int) -> float:
         begun = time.perf_counter()
-        self.advance(epochs, self.states[0])
+        self.run(epochs, self.chunks[0])
         return time.perf_counter() - begun
 
 

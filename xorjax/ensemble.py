@@ -1,15 +1,15 @@
-"""Many members from one trainer: seeds and hyper-parameters in, padded blocks through an engine, results out.
+"""Many members from one trainer: seeds and hyper-parameters in, padded chunks through an engine, results out.
 
-Every block has the same number of members, so one compilation serves any number of them, and memory depends
-on the block alone. Blocks run on as many threads as there are CPU cores, in rounds of a fraction of a second,
-so that a run can report and can be interrupted.
+Every chunk has the same shape, so one compilation serves any number of members, and memory depends on the chunk
+alone. Chunks run on as many threads as there are CPU cores, in rounds of a fraction of a second, so that a run
+can report and can be interrupted.
 """
 
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -49,9 +49,9 @@ def train_ensemble(
         (one value for each member). A list of numbers counts as an array.
       engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it), or "auto" to choose from
         the program and the platform.
-      chunk_size: members in a block, rounded up to a multiple of the engine's own (whole vectors); None lets the
-        engine choose. Memory grows with it. The last block is filled up with members whose results are dropped,
-        so that every block runs the same program.
+      chunk_size: members that are worked on by one thread at once, rounded up to whole blocks of the engine; None
+        lets it choose. Memory grows with it. Chunks are filled up with members whose results are dropped, so that
+        every chunk runs the same program.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
         count by the share of their epochs, rounded down in sum) and the number of seeds.
 
@@ -94,17 +94,28 @@ def train_blocks(
     chosen = named("engine", engine, {"auto": lanes_engine.ENGINE, **ENGINES})
     of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), jnp.result_type(leaf)), hparams)
     if chunk_size is None:
-        chunk_size = chosen.block_size(trainer, of_member)
-    else:
-        multiple = chosen.multiple(trainer, of_member)
-        chunk_size = -(-whole_number("chunk_size", chunk_size, 1, 2**24) // multiple) * multiple
+        chunk_size = chosen.chunk_size
+    block_size = chosen.block_size(trainer, of_member)
+    chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     if progress is not None and not callable(progress):
         raise TypeError(f"{progress=} must be a function of done and total.")
-    return _blocks(trainer, seeds, hparams, chosen, chunk_size, progress or (lambda done, total: None))
+    report = progress or (lambda done, total: None)
+    return _chunks(trainer, seeds, hparams, chosen, chunk_size, block_size or chunk_size, report)
+
+
+def shares(total: int, block_size: int, chunk_size: int) -> Iterator[slice]:
+    """All members in parts of at most a chunk and of whole blocks, as many as keep all threads at work alike."""
+    n_parts = rounded_up(-(-total // chunk_size), n_threads())
+    size = min(chunk_size, rounded_up(-(-total // n_parts), block_size))
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 class _Compiled(NamedTuple):
-    """The executables of one block shape; running them depends on no setting of the running thread."""
+    """The executables of one chunk's shape; running them depends on no setting of the running thread."""
 
     advance: Callable[..., Any]
     finish: Callable[..., Any]
@@ -119,8 +130,14 @@ class _Work:
         self.member_epochs = 0
 
 
-def _blocks(
-    trainer: Trainer, seeds: Any, hparams: HParams, engine: Engine, block_size: int, progress: Progress
+def _chunks(
+    trainer: Trainer,
+    seeds: Any,
+    hparams: HParams,
+    engine: Engine,
+    chunk_size: int,
+    block_size: int,
+    progress: Progress,
 ) -> Generator[tuple[slice, Result]]:
     total = len(seeds)
     programs = engine.programs(trainer)
@@ -146,11 +163,10 @@ def _blocks(
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="xorjax")
     try:
-        for start in range(0, total, block_size):
-            members = slice(start, min(start + block_size, total))
-            states, block_hparams = _prepared(programs, seeds, hparams, members, block_size)
-            compiled = compiled or _compiled(engine, programs, states, block_hparams)
-            run = pool.submit(_run, trainer, compiled, states, block_hparams, members.stop - start, work)
+        for members in shares(total, block_size, chunk_size):
+            states, chunk_hparams = prepared(programs, seeds, hparams, members, chunk_size)
+            compiled = compiled or _compiled(engine, programs, states, chunk_hparams)
+            run = pool.submit(_run, trainer, compiled, states, chunk_hparams, members.stop - members.start, work)
             pending.append((members, run))
             if len(pending) > threads:
                 done, run = pending.popleft()
@@ -164,10 +180,10 @@ def _blocks(
         pool.shutdown(cancel_futures=True)
 
 
-def _prepared(
-    programs: Programs, seeds: Any, hparams: HParams, members: slice, block_size: int
+def prepared(
+    programs: Programs, seeds: Any, hparams: HParams, members: slice, chunk_size: int
 ) -> tuple[Any, HParams]:
-    """Initial states and hyper-parameters of a full block, on the device.
+    """Initial states and hyper-parameters of a full chunk, on the device; the last member fills what is left.
 
     All that reads JAX's thread-local settings (x64, default device, …) is done here and in `_compiled`, in the
     caller's thread.
@@ -175,27 +191,36 @@ def _prepared(
 
     def filled(values: Any) -> np.ndarray:
         part = np.asarray(values[members])
-        return np.concatenate([part, np.repeat(part[-1:], block_size - len(part), axis=0)])
+        return np.concatenate([part, np.repeat(part[-1:], chunk_size - len(part), axis=0)])
 
-    block_seeds = jnp.asarray(filled(seeds).astype(np.uint32))
-    block_hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
-    return programs.init(block_seeds, block_hparams), block_hparams
+    chunk_seeds = jnp.asarray(filled(seeds).astype(np.uint32))
+    chunk_hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
+    return programs.init(chunk_seeds, chunk_hparams), chunk_hparams
 
 
 def _compiled(engine: Engine, programs: Programs, states: Any, hparams: HParams) -> _Compiled:
-    """What every block of this shape is run with."""
+    """What every chunk of this shape is run with."""
     return _Compiled(
-        programs.advance.lower(states, hparams, np.int32(0)).compile(engine.compiler_options()),  # type: ignore
+        compiled_advance(engine, programs, states, hparams),
         programs.finish.lower(states, hparams).compile(),  # type: ignore[attr-defined]
     )
+
+
+def compiled_advance(engine: Engine, programs: Programs, states: Any, hparams: HParams) -> Callable[..., Any]:
+    lowered = programs.advance.lower(states, hparams, np.int32(0), np.int32(0))  # type: ignore[attr-defined]
+    return lowered.compile(engine.compiler_options())
 
 
 def _run(
     trainer: Trainer, compiled: _Compiled, states: Any, hparams: HParams, members: int, work: _Work
 ) -> Result:
-    """All epochs of one block, in rounds; the results of its first `members`, on the host."""
+    """All epochs of the first `members` of a chunk, in rounds; their results, on the host."""
     records = []
-    for done in rounds(trainer, compiled.advance, states, hparams):
+
+    def advance(states: Any, hparams: HParams, epochs: Any) -> Any:
+        return compiled.advance(states, hparams, epochs, np.int32(members))
+
+    for done in rounds(trainer, advance, states, hparams):
         states = done.state
         if done.records is not None:
             records.append(done.records)

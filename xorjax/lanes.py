@@ -480,6 +480,18 @@ def _chosen(lanes: Lanes, condition: Lane, new: Any, old: Any) -> Any:
     return lax.select(spread(lanes.n, condition, new.shape[:-1]), new, old)
 
 
+def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
+    jaxpr, avals = eqn.params["jaxpr"], _avals(eqn.outvars)
+    are_operands = [isinstance(x, Lane) for x in operands]
+    are_lanes = mapped_results(jaxpr, are_operands)
+
+    def run(*arrays: Any) -> list[Any]:
+        return lanes.held(lanes.evaluate(*opened(jaxpr), _values(arrays, are_operands)), avals, are_lanes)
+
+    again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
+    return _values(again(*(x.array if isinstance(x, Lane) else x for x in operands)), are_lanes)
+
+
 # What JAX differentiates in its own way: called with every operand in lanes.
 
 
@@ -494,12 +506,6 @@ def _called(
         return lanes.held(outs, out_avals, [True] * len(out_avals))
 
     return call, lambda operands: lanes.held(operands, in_avals, [True] * len(in_avals))
-
-
-def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    call, spread_out = _called(lanes, eqn, eqn.params["jaxpr"])
-    again = jax.checkpoint(call, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
-    return [Lane(a) for a in again(*spread_out(operands))]
 
 
 def _applied(lanes: Lanes, fn: Callable[..., Any], arrays: Any) -> Any:

@@ -187,13 +187,18 @@ def _selected(scalars: Any, index: Any, *elements: Any) -> Any:
     return scalars.scalar("select_n", lax.select_n, index, *elements)
 
 
+def called(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)` as a call that XLA keeps one, so that neither side is compiled with the other in view."""
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(fn)(*args)
+
+
 def computed_once(values: Sequence[Any]) -> Sequence[Any]:
     """The same values, through a call, for native loops of XLA:CPU: before it, XLA computes each of them once.
 
     It otherwise repeats cheap arithmetic for every use of its result.
     """
-    with set_xla_metadata(inlineable="false"):
-        return jax.jit(lax.optimization_barrier)(list(values))
+    return called(lax.optimization_barrier, list(values))
 
 
 def _optimization_barrier(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
@@ -228,11 +233,13 @@ def _reshape(params: Any, x: np.ndarray) -> np.ndarray:
 def _slice(params: Any, x: np.ndarray) -> np.ndarray:
     strides = params["strides"] or (1,) * x.ndim
     bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-    return x[tuple(slice(*bound) for bound in bounds)]
+    return x[..., *(slice(*bound) for bound in bounds)]  # without the ellipsis, rank 0 would not be an array
 
 
 def padded(x: np.ndarray, padding: np.ndarray, config: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """With `padding` between the elements and at the ends; what is negative at the ends is cut off."""
+    if not x.ndim:
+        return x
     x, padding = alike(x, padding)
 
     def filled(shape: Sequence[int]) -> np.ndarray:
@@ -260,7 +267,7 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
     "expand_dims": lambda params, x: np.expand_dims(x, params["dimensions"]),
     "pad": lambda params, x, padding: padded(x, padding, params["padding_config"]),
     "reshape": _reshape,
-    "rev": lambda params, x: np.flip(x, params["dimensions"]),
+    "rev": lambda params, x: np.flip(x, params["dimensions"]) if x.ndim else x,
     "slice": _slice,
     "split": _split,
     "squeeze": lambda params, x: np.squeeze(x, tuple(params["dimensions"])),
@@ -306,13 +313,15 @@ def _starts(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple
 def _dynamic_slice(scalars: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
     if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
         return NotImplemented
-    return [scalars.apart(x)[_starts(eqn, starts, eqn.params["slice_sizes"])]]
+    return [scalars.apart(x)[..., *_starts(eqn, starts, eqn.params["slice_sizes"])]]
 
 
 def _dynamic_update_slice(scalars: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
     if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
         return NotImplemented
     x, update = alike(scalars.apart(x), scalars.apart(update))
+    if not x.ndim:
+        return [update]
     result = x.copy()
     result[_starts(eqn, starts, update.shape)] = update
     return [result]
@@ -328,7 +337,7 @@ def _gather(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
         which = np.asarray(eqn.primitive.bind(_numbered(eqn), indices, **{**eqn.params, "fill_value": -1}))
     if (which < 0).any():
         return NotImplemented
-    return [scalars.apart(x).reshape(-1)[which]]
+    return [scalars.apart(x).reshape(-1)[which.reshape(-1)].reshape(which.shape)]
 
 
 # Sorting, and indexing with indices that are not known: written out for few elements.
@@ -451,13 +460,13 @@ def _gather_rows(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     x, indices = scalars.apart(x), scalars.apart(indices)
     rows = np.moveaxis(x, how.axis, 0)
     cells = list(rows.reshape(len(rows), -1))
-    fill = x.dtype.type(np.nan) if x.dtype != object else eqn.invars[0].aval.dtype.type(np.nan)
+    fill = eqn.invars[0].aval.dtype.type(np.nan) if how.fill else None
 
     def choose(condition: Any, yes: Any, no: Any) -> Any:
         return _selected(scalars, condition, no, yes)
 
     found = [
-        picked(scalars.scalar, choose, index, [cell[j] for cell in cells], fill if how.fill else None)
+        picked(scalars.scalar, choose, index, [cell[j] for cell in cells], fill)
         for index in indices.flat
         for j in range(len(cells[0]))
     ]
@@ -609,9 +618,10 @@ def _cumulative(scalars: Any, eqn: Equation, x: Any) -> Any:
     moved = np.moveaxis(scalars.apart(x), axis, 0)
     moved = moved[::-1] if eqn.params["reverse"] else moved
     operation = CUMULATIVE[eqn.primitive.name]
-    rows = [list(moved[0].flat)]
-    for row in moved[1:]:
-        rows.append([scalars.scalar(*operation, a, b) for a, b in zip(rows[-1], row.flat, strict=True)])
+    first, *rest = moved.reshape(len(moved), -1)
+    rows = [list(first)]
+    for row in rest:
+        rows.append([scalars.scalar(*operation, a, b) for a, b in zip(rows[-1], row, strict=True)])
     result = objects([e for row in rows for e in row], moved.shape)
     return [np.moveaxis(result[::-1] if eqn.params["reverse"] else result, 0, axis)]
 

@@ -1,4 +1,4 @@
-"""How a block of members is executed: one module for each way, all with the contract of `Engine`.
+"""How a chunk of members is executed: one module for each way, all with the contract of `Engine`.
 
 An engine is chosen from the program and the platform, and so is its block size, never from the number of
 members: a member's bits must not depend on its company.
@@ -13,33 +13,34 @@ from xorjax.updates import Info
 
 
 class Programs(NamedTuple):
-    """A trainer's functions for a block of members; the member axis is leading, or last in the Info.
+    """A trainer's functions for a chunk of members; the member axis is leading, or last in the Info.
 
     Attributes:
-      init: `init(seeds, hparams) -> State`; seeds uint32 (block,), every leaf of hparams (block,).
-      advance: `advance(state, hparams, epochs) -> (State, Info)`; epochs a traced int32, Info (slots, block), or
-        None without records.
+      init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
+      advance: `advance(state, hparams, epochs, members) -> (State, Info)`; epochs and members traced int32, those
+        after the first `members` need not be trained; Info (slots, chunk), or None without records.
       finish: `finish(state, hparams) -> Result`.
     """
 
     init: Callable[[Any, Any], State]
-    advance: Callable[[State, Any, Any], tuple[State, Info | None]]
+    advance: Callable[[State, Any, Any, Any], tuple[State, Info | None]]
     finish: Callable[[State, Any], Result]
 
 
 class Engine(NamedTuple):
-    """One way to run a block.
+    """One way to run a chunk.
 
     Attributes:
       name: what `train_ensemble(engine=...)` calls it.
-      block_size: members in a block unless the user says otherwise, from the trainer and hparams of one member.
-      multiple: what any number of members in a block is rounded up to.
+      block_size: members that run together, from the trainer and the hparams of one member; what the size of any
+        chunk is rounded up to. None where a chunk runs as a whole.
+      chunk_size: members that are started, trained and judged by one call each, unless the user says otherwise.
       programs: the jitted functions of a trainer; cached, so that a second call compiles nothing.
       compiler_options: for `advance`.
     """
 
     name: str
-    block_size: Callable[[Trainer, HParams], int]
-    multiple: Callable[[Trainer, HParams], int]
+    block_size: Callable[[Trainer, HParams], int | None]
+    chunk_size: int
     programs: Callable[[Trainer], Programs]
     compiler_options: Callable[[], dict[str, str]]

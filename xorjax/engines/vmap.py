@@ -7,14 +7,14 @@ import jax
 from xorjax.engines import Engine, Programs
 from xorjax.training import Trainer
 
-BLOCK_SIZE = 256  # the fastest of 64 to 16,384 for the 2-2-1 network on two CPU cores
+CHUNK_SIZE = 256  # the fastest of 64 to 16,384 for the 2-2-1 network on two CPU cores
 
 
 @lru_cache(maxsize=64)
 def programs(trainer: Trainer) -> Programs:
     """The trainer's functions, vmapped over members and jitted."""
 
-    def advance(states, hparams, epochs):
+    def advance(states, hparams, epochs, members):
         return jax.vmap(trainer.advance, in_axes=(0, 0, None), out_axes=(0, -1))(states, hparams, epochs)
 
     return Programs(
@@ -24,4 +24,4 @@ def programs(trainer: Trainer) -> Programs:
     )
 
 
-ENGINE = Engine("vmap", lambda trainer, hparams: BLOCK_SIZE, lambda trainer, hparams: 1, programs, dict)
+ENGINE = Engine("vmap", lambda trainer, hparams: None, CHUNK_SIZE, programs, dict)
