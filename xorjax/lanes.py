@@ -176,7 +176,8 @@ def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any)
     >>> explain(lambda w, x: x @ w, jnp.zeros((64, 2, 2)), jnp.zeros((64, 4, 2))).depth
     'scalar'
     """
-    return chosen_depth(_Call(fn, in_axes, args, kwargs).closed)
+    shapes, keyword_shapes = jax.eval_shape(lambda *args, **kwargs: (args, kwargs), *args, **kwargs)
+    return chosen_depth(_Call(fn, in_axes, shapes, keyword_shapes).closed)
 
 
 def chosen_depth(closed: Any) -> Explanation:
@@ -190,26 +191,25 @@ def chosen_depth(closed: Any) -> Explanation:
 
 
 class _Call:
-    """A call of a mapped function: its arguments with the lanes last, and the jaxpr of one member."""
+    """A call of a mapped function, on arrays or on `jax.ShapeDtypeStruct`s, and the jaxpr of one member."""
 
     def __init__(self, fn: Callable[..., Any], in_axes: Any, args: Any, kwargs: Any):
         leaves, tree = jax.tree.flatten((args, kwargs))
-        leaves = [jnp.asarray(leaf) if not isinstance(leaf, jax.ShapeDtypeStruct) else leaf for leaf in leaves]
         try:
             axes = [*_axes(in_axes, args), *_axes(0, kwargs)]
-            axes = [axis and axis % leaf.ndim for leaf, axis in zip(leaves, axes, strict=True)]
+            axes = [
+                None if axis is None else range(leaf.ndim)[axis] for leaf, axis in zip(leaves, axes, strict=True)
+            ]
             (self.n_lanes,) = {
                 leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None
             }
-        except (ValueError, TypeError, IndexError, ZeroDivisionError):
+        except (ValueError, TypeError, IndexError):
             jax.eval_shape(jax.vmap(fn, in_axes), *args, **kwargs)  # raises, and says what is wrong
             raise
         self.axes = axes
         self.leaves = leaves
         members = [
-            jax.ShapeDtypeStruct(_without(leaf.shape, axis), leaf.dtype, weak_type=jax.typeof(leaf).weak_type)
-            if isinstance(leaf, jax.Array)
-            else jax.ShapeDtypeStruct(_without(leaf.shape, axis), leaf.dtype)
+            jax.ShapeDtypeStruct(_without(leaf.shape, axis), leaf.dtype, weak_type=leaf.weak_type)
             for leaf, axis in zip(leaves, axes, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(tree, members)

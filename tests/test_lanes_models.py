@@ -1,0 +1,227 @@
+"""What others write trains in lanes as it does under vmap: optax's optimizers, models of Flax and Equinox."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+
+import xorjax as xj
+
+MEMBERS = 5
+pytestmark = pytest.mark.lenient
+WAYS = {
+    "scalarize": lambda fn: jax.jit(jax.vmap(xj.scalarize(fn))),
+    "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
+    "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
+}
+
+
+def assert_close(got, wanted, rtol=1e-4, atol=1e-5):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert jax.typeof(a).str_short() == jax.typeof(b).str_short()
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+
+
+# Optimizers.
+
+NOT_OPTIMIZERS = {
+    "lbfgs": "its line search asks for the loss as a function",
+    "scale_by_learning_rate": "a part of optimizers",
+    "scale_by_rprop": "a part of optimizers",
+}
+
+
+def takes_a_learning_rate_alone(make):
+    first, *others = inspect.signature(make).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return first.name == "learning_rate" and all(
+        p.default is not inspect.Parameter.empty or p.kind in variadic for p in others
+    )
+
+
+def functions_of(module):
+    functions = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+    return {name: f for name, f in functions.items() if inspect.isfunction(f) and inspect.signature(f).parameters}
+
+
+OPTIMIZERS = {
+    name: make
+    for name, make in functions_of(optax).items()
+    if takes_a_learning_rate_alone(make) and name not in NOT_OPTIMIZERS
+}
+
+
+def random_like(tree, seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal((MEMBERS, *leaf.shape)), leaf.dtype), tree)
+
+
+@pytest.mark.filterwarnings("ignore:Specifying a key")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_optax_takes_the_steps_it_takes_under_vmap(name):
+    model, batch = xj.mlp((2, 2, 1)), xj.xor()
+    optimizer = OPTIMIZERS[name](0.1)
+
+    def step(carry, _):
+        params, state = carry
+        loss, slopes = jax.value_and_grad(lambda p: xj.mse(model.apply(p, batch.x), batch.y))(params)
+        updates, state = optimizer.update(slopes, state, params)
+        return (optax.apply_updates(params, updates), state), loss
+
+    def train(params):
+        return lax.scan(step, (params, optimizer.init(params)), length=3)
+
+    params = random_like(model.init(jax.random.key(0)), seed=1)
+    wanted = jax.jit(jax.vmap(train))(params)
+    for way in WAYS.values():
+        assert_close(way(train)(params), wanted)
+
+
+def test_there_are_optimizers_to_test():
+    assert {"adam", "adamw", "lion", "rmsprop", "sgd", "yogi"} <= set(OPTIMIZERS)
+
+
+# Models: of one example's batch of rows, with a key for what is random, to three logits for each row.
+
+
+class Case(NamedTuple):
+    init: Any  # key -> params
+    apply: Any  # params, x, key -> logits
+    shape: tuple[int, ...]  # of x
+
+
+class FlaxMLP(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.gelu(nn.LayerNorm()(nn.Dense(3)(x)))
+        return nn.Dense(3)(x)
+
+
+class FlaxDropout(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dropout(0.5, deterministic=False)(nn.relu(nn.Dense(3)(x)))
+        return nn.Dense(3)(x)
+
+
+class FlaxConvolution(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.avg_pool(nn.relu(nn.Conv(2, (2, 2))(x)), (2, 2), (2, 2))
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class FlaxGRU(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(jnp.asarray(nn.RNN(nn.GRUCell(2))(x))[:, -1])
+
+
+def of_flax(module, shape):
+    return Case(
+        lambda key: module.init({"params": key, "dropout": key}, jnp.zeros(shape)),
+        lambda params, x, key: module.apply(params, x, rngs={"dropout": key}),
+        shape,
+    )
+
+
+class EquinoxMLP(eqx.Module):
+    layers: list[Any]
+
+    def __init__(self, key):
+        a, b = jax.random.split(key)
+        self.layers = [eqx.nn.Linear(2, 4, key=a), eqx.nn.LayerNorm(4), jax.nn.gelu, eqx.nn.Linear(4, 3, key=b)]
+
+    def __call__(self, x, key):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class EquinoxDropout(eqx.Module):
+    mlp: eqx.nn.MLP
+    dropout: eqx.nn.Dropout
+
+    def __init__(self, key):
+        self.mlp, self.dropout = eqx.nn.MLP(4, 3, 4, 1, key=key), eqx.nn.Dropout(0.5)
+
+    def __call__(self, x, key):
+        return self.mlp(self.dropout(x, key=key))
+
+
+class EquinoxConvolution(eqx.Module):
+    convolution: eqx.nn.Conv2d
+    pool: eqx.nn.MaxPool2d
+    last: eqx.nn.Linear
+
+    def __init__(self, key):
+        a, b = jax.random.split(key)
+        self.convolution, self.pool = eqx.nn.Conv2d(1, 2, 2, key=a), eqx.nn.MaxPool2d(2, 2)
+        self.last = eqx.nn.Linear(2, 3, key=b)
+
+    def __call__(self, x, key):
+        return self.last(jnp.ravel(self.pool(self.convolution(x))))
+
+
+class EquinoxGRU(eqx.Module):
+    cell: eqx.nn.GRUCell
+    last: eqx.nn.Linear
+
+    def __init__(self, key):
+        a, b = jax.random.split(key)
+        self.cell, self.last = eqx.nn.GRUCell(2, 2, key=a), eqx.nn.Linear(2, 3, key=b)
+
+    def __call__(self, x, key):
+        return self.last(lax.scan(lambda h, row: (self.cell(row, h), None), jnp.zeros(2), x)[0])
+
+
+def of_equinox(module, shape):
+    static = eqx.filter(module(jax.random.key(0)), eqx.is_array, inverse=True)
+
+    def apply(params, x, key):
+        return jax.vmap(eqx.combine(params, static))(x, jax.random.split(key, len(x)))
+
+    return Case(lambda key: eqx.filter(module(key), eqx.is_array), apply, shape)
+
+
+CASES = {
+    "flax MLP": of_flax(FlaxMLP(), (2, 2)),
+    "flax dropout": of_flax(FlaxDropout(), (2, 2)),
+    "flax convolution": of_flax(FlaxConvolution(), (2, 3, 3, 1)),
+    "flax GRU": of_flax(FlaxGRU(), (2, 2, 2)),
+    "equinox MLP": of_equinox(EquinoxMLP, (2, 2)),
+    "equinox dropout": of_equinox(EquinoxDropout, (2, 4)),
+    "equinox convolution": of_equinox(EquinoxConvolution, (2, 1, 3, 3)),
+    "equinox GRU": of_equinox(EquinoxGRU, (2, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_and_their_gradients_are_what_they_are_under_vmap(name):
+    init, apply, shape = CASES[name]
+    keys = jax.random.split(jax.random.key(5), MEMBERS)
+    rng = np.random.default_rng(6)
+    x = jnp.asarray(rng.standard_normal((MEMBERS, *shape)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 3, (MEMBERS, shape[0])))
+
+    def loss(params, x, labels, key):
+        logits = apply(params, x, key)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
+    def value_and_slopes(*args):
+        return jax.value_and_grad(loss, has_aux=True)(*args)
+
+    args = jax.vmap(init)(keys), x, labels, keys
+    wanted = jax.jit(jax.vmap(value_and_slopes))(*args)
+    for way in WAYS.values():
+        assert_close(way(value_and_slopes)(*args), wanted)
