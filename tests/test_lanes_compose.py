@@ -200,6 +200,18 @@ def test_weak_types_in_stay_weak(depth):
     assert_alike(xj.scalarize(fn)(2.0, half), fn(jnp.asarray(2.0), half))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint32])
+@pytest.mark.parametrize("divide", [lax.div, lax.rem])
+def test_whole_numbers_divided_while_tracing_are_those_divided_later(divide, dtype):
+    limits = np.iinfo(dtype)
+    numbers = np.array(
+        [limits.min, limits.min + 1, 0, 1, 2, 7, limits.max] + [-1, -2, -7] * (limits.min < 0), dtype
+    )
+    a, b = (x.ravel() for x in np.meshgrid(numbers, numbers))
+    assert xj.scalar_operations(lambda: divide(a, b)) == 0
+    np.testing.assert_array_equal(xj.scalarize(lambda: divide(a, b))(), divide(jnp.asarray(a), b))
+
+
 # Forms of calls.
 
 

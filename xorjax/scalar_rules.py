@@ -41,12 +41,26 @@ def alike(*arrays: np.ndarray) -> list[np.ndarray]:
 
 # Single scalars: what can be computed while tracing, exactly as it would be later, and what vanishes.
 
+
+def _quotient(a: Any, b: Any) -> Any:
+    """As XLA has it: of integers towards zero, and −1 for a division by zero."""
+    if jnp.issubdtype(a.dtype, jnp.floating):
+        return np.divide(a, b)
+    return np.where(b == 0, ~np.zeros_like(b), (a - np.fmod(a, b)) // b)[()]
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    """Of integers, with the sign of the dividend, which it is for a division by zero."""
+    return np.where(b == 0, a, np.fmod(a, b))[()]
+
+
 FOLDED: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "add_any": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
-    "div": np.divide,
+    "div": _quotient,
+    "rem": _remainder,
     "neg": np.negative,
     "abs": np.abs,
     "square": np.square,
@@ -73,9 +87,7 @@ def is_foldable(name: str, operands: Sequence[Any]) -> bool:
     dtypes = [x.dtype for x in operands]
     if any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
         return False
-    if name == "div":
-        return all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
-    return True
+    return name != "rem" or not any(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
 
 
 def _is(element: Any, number: float) -> bool:

@@ -20,7 +20,7 @@ from xorjax.updates import Info
 
 # The fastest on CPUs of 16 to 1,024. Fewer than 32 do not become whole vectors in all loops; many do not stay in
 # the cache.
-BLOCK_SIZES = {"scalar": 64, "contract": 48, "vmap": 128}
+BLOCK_SIZES = {"scalar": 64, "contract": 48, "vmap": 64}
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
 
@@ -85,7 +85,7 @@ def _advance(
         new, info = _alike(run, part(states, i), part(hparams, i), epochs)
         return put(states, new, i, 0), put(infos, info, i, -1)
 
-    _, infos = jax.eval_shape(lambda: run(states, hparams, epochs))
+    _, infos = jax.eval_shape(jax.vmap(trainer.advance, (0, 0, None), (0, -1)), states, hparams, epochs)
     infos = jax.tree.map(lambda info: jnp.zeros(info.shape, info.dtype), infos)
     return lax.fori_loop(0, (members + size - 1) // size, train_block, (states, infos))
 
