@@ -103,6 +103,18 @@ PROGRAMS: dict[str, Program] = {
         (F(3), Integer(3)),
         smooth=False,
     ),
+    "powers of a number": Program(
+        lambda i, j, k: (0.999**i, 1.5**j, 3.0 ** k.astype(jnp.uint8), 1.0**i, 0.0 ** jnp.abs(j)),
+        (Integer(6, low=-40, high=3000), Integer(6), Integer(3, low=0, high=20)),
+        exact=False,
+        smooth=False,
+    ),
+    "powers of numbers": Program(
+        lambda i: np.array([0.5, 2.0, 0.9], np.float32) ** i,
+        (Integer(3, low=0, high=100),),
+        exact=False,
+        smooth=False,
+    ),
     "bits": Program(lambda x: lax.bitcast_convert_type(x, jnp.uint32) >> 3, (F(3),), smooth=False),
     "clip": Program(lambda x: jnp.clip(x, -0.5, 0.5) + jax.nn.relu6(x), (F(5),)),
     "clamp by scalars": Program(lambda x, low: lax.clamp(low, x, jnp.float32(2)), (F(5), F()), smooth=False),
@@ -121,6 +133,9 @@ PROGRAMS: dict[str, Program] = {
     "slices": Program(lambda x: x[1:, ::2] - x[:-1, 1::2], (F(3, 4),)),
     "concatenate": Program(lambda x, y: jnp.concatenate([x, y, jnp.ones((1, 2))]), (F(2, 2), F(3, 2))),
     "stack and flip": Program(lambda x, y: jnp.flip(jnp.stack([x, y, x + y], 1), 0), (F(3), F(3))),
+    "stack, unstack and tile": Program(
+        lambda x, y: jnp.stack([*jnp.unstack(x, axis=1), lax.tile(y, (2,))], 1), (F(4, 2), F(2))
+    ),
     "pad": Program(lambda x: lax.pad(x, 1.5, ((1, 2, 1), (-1, 1, 0))), (F(3, 3),)),
     "pad by a value": Program(lambda x, y: lax.pad(x, y, ((1, 0, 0),)), (F(3), F())),
     "broadcast": Program(
@@ -275,6 +290,7 @@ PROGRAMS: dict[str, Program] = {
         exact=False,
     ),
     "own derivative, backward": Program(lambda x, s: clipped_gradient(x, s), (F(3), F()), exact=False),
+    "gradient stopped": Program(lambda x: x * lax.stop_gradient(x * x), (F(3),)),
     "gradient within": Program(
         lambda w: jax.grad(lambda w: jnp.sum(jnp.tanh(CONSTANT @ w) ** 2))(w), (F(2, 2),), exact=False
     ),

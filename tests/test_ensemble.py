@@ -115,6 +115,17 @@ def test_hyper_parameters_are_shared_or_one_for_each_member():
     assert results.loss[0] != results.loss[1]
 
 
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+def test_a_hyper_parameter_may_be_a_vector(engine):
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["rates"][0] + h["rates"][1]), epochs=20, record_every=5)
+    rates = np.random.default_rng(0).uniform(0, 1, (70, 2)).astype(np.float32)
+    results = xj.train_ensemble(trainer, range(70), {"rates": rates}, engine=engine)
+    for i in (0, 69):
+        alone = jax.jit(trainer.run)(jax.random.key(i), {"rates": jnp.asarray(rates[i])})
+        assert_results_close(member(results._replace(history=None), i), alone._replace(history=None))
+        np.testing.assert_allclose(results.history.loss[i], alone.history.loss, rtol=1e-5)
+
+
 def test_a_shared_hyper_parameter_is_the_same_as_one_repeated():
     shared = xj.train_ensemble(TRAINER, range(5), RATE, chunk_size=8)
     for repeated in (np.full(5, 2.0), [2.0] * 5):

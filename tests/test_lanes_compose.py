@@ -88,6 +88,32 @@ def test_transformations(name, way):
     assert_alike(AROUND[name](MAPS[way])(W, X), AROUND[name](jax.vmap)(W, X), rtol=1e-4, atol=1e-5)
 
 
+CLOSED = {
+    "grad": jax.grad,
+    "jit of grad": lambda f: jax.jit(jax.grad(f)),
+    "grad of jit": lambda f: jax.grad(jax.jit(f)),
+    "hessian": jax.hessian,
+    "jvp": lambda f: lambda w: jax.jvp(f, (w,), (jnp.cos(w),)),
+    "vmap of grad": lambda f: lambda w: jax.vmap(jax.grad(f))(jnp.stack([w, 2 * w])),
+    "grad of checkpoint": lambda f: jax.grad(jax.checkpoint(f)),
+    "grad of scan": lambda f: jax.grad(lambda w: lax.scan(lambda c, _: (f(c) * w, None), w, length=2)[0].sum()),
+}
+
+
+@pytest.mark.parametrize("way", MAPS)
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_is_closed_over_is_differentiated(name, way):
+    def closing(vmap):
+        def member(w, x):
+            return lax.fori_loop(0, 3, lambda _, c: jnp.tanh(c * w + x), jnp.sin(x * w))
+
+        return lambda w: jnp.sum(vmap(lambda x: member(w, x))(X))
+
+    w = drawn(2, seed=4)
+    got, wanted = (CLOSED[name](closing(vmap))(w) for vmap in (MAPS[way], jax.vmap))
+    assert_alike(got, wanted, rtol=1e-4, atol=1e-5)
+
+
 @by_depth
 def test_scalarize_within_lane_vmap_and_within_itself_changes_nothing(depth):
     wanted = jax.vmap(net)(W, X)
@@ -212,6 +238,17 @@ def test_whole_numbers_divided_while_tracing_are_those_divided_later(divide, dty
     np.testing.assert_array_equal(xj.scalarize(lambda: divide(a, b))(), divide(jnp.asarray(a), b))
 
 
+@pytest.mark.lenient
+@by_depth
+def test_powers_of_known_numbers_reach_as_far_as_floats_do(depth):
+    exponents = jnp.array([0, 1, -1, 15, 16, 17, -126, -127, 126, 127, 128, -2000, 2000, -(2**31), 2**31 - 1])
+    for base in (0.5, 2.0):
+        got = xj.lane_vmap(lambda n, base=base: np.float32(base) ** n, depth=depth)(exponents)
+        with np.errstate(over="ignore", under="ignore"):
+            wanted = (np.float64(base) ** np.asarray(exponents, np.float64)).astype(np.float32)
+        np.testing.assert_array_equal(got, np.where(wanted < np.finfo(np.float32).tiny, 0, wanted))
+
+
 # Forms of calls.
 
 
@@ -318,6 +355,31 @@ def test_explanations_name_the_depth_and_compile_nothing(compilations):
     assert all(e.operations == 2 * n**3 and f"{2 * n**3:,}" in e.why for n, e in found.items())
     assert xj.explain(jnp.matmul, shapes[8], np.ones((8, 8)), in_axes=(0, None)).depth == "contract"
     assert not compilations
+
+
+def test_blocks_of_large_members_are_small():
+    def lanes(fn, *shape):
+        return xj.explain(fn, jax.ShapeDtypeStruct((2, *shape), np.float32)).lanes
+
+    assert lanes(lambda x: x * 2) == 4_096
+    assert lanes(jnp.sin, 100) == 320
+    assert lanes(lambda x: x.T, 2_000, 2_000) == 1
+    assert lanes(lambda x: lax.fori_loop(0, 9, lambda _, x: x * 2, x)) == 64
+    assert lanes(lambda x: lax.fori_loop(0, 9, lambda _, x: x * 2, x), 2_000, 2_000) == 1
+
+
+def test_python_is_called_for_members_that_exist_alone():
+    calls = []
+
+    def note(x):
+        calls.append(x)
+        return x
+
+    def fn(x):
+        return jax.pure_callback(note, jax.ShapeDtypeStruct((), x.dtype), x, vmap_method="sequential") * 2
+
+    assert_alike(xj.lane_vmap(fn)(jnp.arange(5.0)), 2 * jnp.arange(5.0))
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("n", [2, 8, 48])

@@ -61,11 +61,20 @@ def test_the_top_level_is_what_the_design_says():
     assert visible <= {"xorjax", "tests", "examples", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
 
 
-def test_the_snippet_of_the_readme_runs(capsys):
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert len(snippet.splitlines()) <= 15
-    exec(snippet.replace("100_000", "2_000").replace("10_000", "40").replace("0.01", "1.0"), {})
+def test_the_snippets_of_the_readme_run(capsys):
+    first, *others = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert len(first.splitlines()) <= 15
+    names = {}
+    exec(first.replace("100_000", "2_000").replace("10_000", "40").replace("0.01", "1.0"), names)
     assert 0.3 < float(capsys.readouterr().out) < 1
+    for snippet in others:
+        exec(snippet, names)
+    assert capsys.readouterr().out == "scalar\n"
+    assert names["slopes"](names["jax"].numpy.ones((64, 2, 2)), names["jax"].numpy.ones((4, 2))).shape == (
+        64,
+        2,
+        2,
+    )
 
 
 def test_the_package_is_typed():

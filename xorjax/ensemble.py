@@ -92,7 +92,7 @@ def train_blocks(
     seeds = checked_seeds(seeds)
     hparams = checked_hparams(hparams, len(seeds))
     chosen = named("engine", engine, {"auto": lanes_engine.ENGINE, **ENGINES})
-    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((), jnp.result_type(leaf)), hparams)
+    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), hparams)
     if chunk_size is None:
         chunk_size = chosen.chunk_size
     block_size = chosen.block_size(trainer, of_member)

@@ -14,17 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xorjax.scalar_rules import (
-    ELEMENTWISE,
-    REDUCTIONS,
-    Equation,
-    can_be_sorted,
-    is_half,
-    picked,
-    row_gather,
-    row_less,
-    sorted_by_exchanges,
-)
+from xorjax.jaxprs import Equation
+from xorjax.scalar_indexing import can_be_sorted, picked, row_gather, row_less, sorted_by_exchanges
+from xorjax.scalar_reductions import REDUCTIONS, is_half
+from xorjax.scalar_rules import ELEMENTWISE, has_known_base, power
 
 MAX_TERMS = 256  # of a written-out sum
 
@@ -58,6 +51,25 @@ def _elementwise(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     return [Lane(eqn.primitive.bind(*arrays, **eqn.params))]
 
 
+def _on_arrays(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
+    """What `Scalars.scalar` is for scalars; known numbers are repeated."""
+    shape = next(x.shape for x in operands if not isinstance(x, np.generic))
+    return operation(*(np.full(shape, x) if isinstance(x, np.generic) else x for x in operands))
+
+
+def _choose(condition: Any, yes: Any, no: Any) -> Any:
+    if isinstance(condition, np.bool_):
+        return yes if condition else no
+    return _on_arrays("select_n", lax.select_n, condition, no, yes)
+
+
+def _pow(lanes: Any, eqn: Equation, x: Any, y: Any) -> list[Lane]:
+    known = isinstance(x, np.ndarray) and not x.ndim
+    if known and has_known_base(x[()], y.array):
+        return list(lanes.materialized(Lane(power(_on_arrays, _choose, x[()], y.array))))
+    return _elementwise(lanes, eqn, x, y)
+
+
 def _optimization_barrier(lanes: Any, eqn: Equation, *operands: Any) -> list[Any]:
     arrays = lax.optimization_barrier([x.array if isinstance(x, Lane) else x for x in operands])
     return [Lane(a) if isinstance(x, Lane) else a for x, a in zip(operands, arrays, strict=True)]
@@ -82,6 +94,22 @@ def _reshape(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
 def _concatenate(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
     return [Lane(lax.concatenate(arrays, eqn.params["dimension"]))]
+
+
+def _stack(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
+    arrays = [spread(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=True)]
+    return [Lane(jnp.stack(arrays, eqn.params["axis"]))]
+
+
+def _tile(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
+    return [Lane(lax.tile(x.array, (*eqn.params["reps"], 1)))]
+
+
+def _bitcast_convert_type(lanes: Any, eqn: Equation, x: Lane) -> Any:
+    new = eqn.params["new_dtype"]
+    if x.array.dtype.itemsize != new.itemsize:  # the axis that it adds or takes away is the last
+        return NotImplemented
+    return [Lane(lax.bitcast_convert_type(x.array, new))]
 
 
 def _pad(lanes: Any, eqn: Equation, x: Any, padding: Any) -> Any:
@@ -110,10 +138,6 @@ def _dynamic_update_slice(lanes: Any, eqn: Equation, x: Any, update: Any, *start
     return [Lane(lax.dynamic_update_slice(whole, part, [*starts, np.int32(0)]))]
 
 
-def _plain(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
-    return operation(*operands)
-
-
 def _gather(lanes: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     if isinstance(indices, Lane):
         return _gather_rows(lanes, eqn, x, indices)
@@ -139,12 +163,9 @@ def _gather_rows(lanes: Any, eqn: Equation, x: Any, indices: Lane) -> Any:
         row = lax.index_in_dim(array, i, how.axis, keepdims=False)
         return lax.broadcast_in_dim(row, full, range(len(index_shape), len(index_shape) + row.ndim))
 
-    def compare(name: str, operation: Callable[..., Any], index: Any, number: Any) -> Any:
-        return operation(index, jnp.full_like(index, number))
-
     rows = [spread_row(i) for i in range(eqn.invars[0].aval.shape[how.axis])]
     fill = jnp.full_like(rows[0], jnp.nan) if how.fill else None
-    result = picked(compare, lax.select, index, rows, fill)
+    result = picked(_on_arrays, lax.select, index, rows, fill)
     return [Lane(lax.transpose(result, (*how.out_order, len(full) - 1)))]
 
 
@@ -154,7 +175,7 @@ def _sort(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
     if not can_be_sorted(eqn) or not arrays[0].size:
         return [Lane(a) for a in eqn.primitive.bind(*arrays, **eqn.params)]
     columns = [[lax.index_in_dim(a, i, axis) for a in arrays] for i in range(arrays[0].shape[axis])]
-    rows = sorted_by_exchanges(columns, row_less(_plain, eqn.params["num_keys"]), lax.select)
+    rows = sorted_by_exchanges(columns, row_less(_on_arrays, eqn.params["num_keys"]), lax.select)
     return [Lane(lax.concatenate(list(parts), axis)) for parts in zip(*rows, strict=True)]
 
 
@@ -239,9 +260,10 @@ LANE_RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), _along_same_axes),
-    **dict.fromkeys(("rev", "split", "squeeze"), _along_same_axes),
+    **dict.fromkeys(("rev", "split", "squeeze", "unstack"), _along_same_axes),
     "argmax": _argument,
     "argmin": _argument,
+    "bitcast_convert_type": _bitcast_convert_type,
     "broadcast_in_dim": _broadcast_in_dim,
     "concatenate": _concatenate,
     "dot_general": _dot_general,
@@ -250,8 +272,11 @@ LANE_RULES: dict[str, Callable[..., Any]] = {
     "gather": _gather,
     "optimization_barrier": _optimization_barrier,
     "pad": _pad,
+    "pow": _pow,
     "reshape": _reshape,
     "slice": _slice,
     "sort": _sort,
+    "stack": _stack,
+    "tile": _tile,
     "transpose": lambda lanes, eqn, x: [Lane(lax.transpose(x.array, (*eqn.params["permutation"], len(x.shape))))],
 }

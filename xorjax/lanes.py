@@ -3,50 +3,47 @@
 The mapped axis, the lanes, goes last, where vector instructions and GPU threads run along it, and the program is
 rewritten at one of two depths: every array element a scalar of its own (`scalarize`), or arrays that stay
 arrays with only products and reductions written out (`lane_rules.py`). `jax.vmap` itself cannot do the second:
-some of its rules move the mapped axis to the front. Uses nothing of the package but `scalarize`.
+some of its rules move the mapped axis to the front. Here are the call, the cost model and the blocks of lanes; the
+modules `lane_…` have the rest, and use nothing of the package but those of `scalarize`.
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial, wraps
+from math import inf, prod
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
-from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import Literal as Constant
-from jax.extend.core import jaxpr_as_fun
 
-from xorjax.lane_rules import LANE_RULES, Lane, spread
-from xorjax.scalar_rules import ELEMENTWISE, Equation, computed_once
-from xorjax.scalarize import (
-    Scalars,
-    bound,
-    bound_on_operations,
-    derivative,
-    evaluated,
-    literal,
-    opened,
-    real_cotangents,
-    real_tangents,
-    scan_counts,
-    typed,
-    with_nones,
-)
+from xorjax.jaxprs import bodies, called, opened, primitives
+from xorjax.lane_control import mapped_results
+from xorjax.lane_programs import ARITHMETIC, LOOPS, Depth, Program, run_program, traced_consts
+from xorjax.lane_rules import Lane, spread
+from xorjax.scalar_indexing import INDEXING_RULES
+from xorjax.scalar_reductions import REDUCTION_RULES
+from xorjax.scalarize import bound_on_operations
 
-Depth = Literal["scalar", "contract", "vmap"]
-# What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
-_ARITHMETIC = ELEMENTWISE | set(
-    """broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice dynamic_update_slice
-    iota jit optimization_barrier pad pjit random_bits random_fold_in random_split random_unwrap random_wrap
-    reshape rev scan slice split squeeze threefry2x32 transpose while""".split()
-)
 DEPTHS = ("auto", "scalar", "contract")
 
 MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster one
 MAX_CONTRACT = 100_000  # and up to which the second is
+
+# Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
+# every loop, many do not stay in the cache, and at the second depth powers of two compete for places in it.
+LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 48, "vmap": 64}
+# For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and
+# fewer where an operation has no rule and may take long.
+BLOCK_OPERATIONS = 2**16
+VECTORS, OTHER_LANES, MAX_LANES = 64, 256, 4_096
+BLOCK_ELEMENTS = 2**23  # of all arrays of its members
+KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # what a native loop can hold, at most
+CALLBACKS = frozenset(("ffi_call", "pure_callback"))  # which are not to be called for members that do not exist
+
+
+# Whether a member of another `lane_vmap` is being traced, whose blocks are then those of both.
+_within_another = ContextVar("_within_another", default=False)
 
 
 class Explanation(NamedTuple):
@@ -55,11 +52,14 @@ class Explanation(NamedTuple):
     Attributes:
       depth: "scalar" (every element a scalar), "contract" (arrays with the lanes last), or "vmap" (`jax.vmap`).
       operations: the program's scalar operations, at most, those in loops counted once.
+      lanes: members that a CPU works on at once, and what it rounds their number up to (not for programs that
+        print or call Python).
       why: in a sentence.
     """
 
     depth: Depth
     operations: int
+    lanes: int
     why: str
 
 
@@ -74,8 +74,10 @@ def lane_vmap(
     """`jax.vmap(fn, in_axes, out_axes)`, with the members in vector lanes: for tiny arrays, much faster.
 
     The result is compiled (`jax.jit` is part of it) and equals that of vmap to rounding. Sums and products of
-    matrices run from the first term to the last in every member, so that results do not depend on the number
-    of members, given at least a few vectors of them (64 is enough on CPUs).
+    matrices run from the first term to the last in every member. On CPUs, members run in blocks of one size, the
+    last one filled up, so that no member's bits depend on how many others there are; see `explain` for the size.
+    (Not for programs that print or call Python, whose members run as they are.) `jax.linear_transpose` does not
+    go through it.
 
     Args:
       fn: a function of pytrees of arrays to pytrees of arrays.
@@ -92,12 +94,16 @@ def lane_vmap(
     if depth not in DEPTHS:
         raise ValueError(f"{depth=} must be one of {', '.join(map(repr, DEPTHS))}.")
 
-    @jax.jit
-    @wraps(fn)
-    def mapped(*args: Any, **kwargs: Any) -> Any:
+    def run(in_blocks: bool, *args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, in_axes, args, kwargs)
-        chosen = chosen_depth(call.closed).depth if depth == "auto" else depth
-        outs = _compiled_as_one(partial(_RUN[chosen], call, assume_finite), call.leaves)
+        plan = planned(call.closed, depth)
+        program = Program(call.closed, call.are_mapped, call.are_lanes, plan.depth, assume_finite)
+        size = plan.lanes if in_blocks and _can_be_filled_up(call.closed) else call.n_lanes
+        leaves = [
+            leaf if axis is None else jnp.moveaxis(leaf, axis, -1)
+            for leaf, axis in zip(call.leaves, call.axes, strict=True)
+        ]
+        outs = _by_blocks(program, leaves, call.n_lanes, size)
         axes = call.out_axes(out_axes)
         if any(axis is None and is_lane for axis, is_lane in zip(axes, call.are_lanes, strict=True)):
             return jax.vmap(fn, in_axes, out_axes)(*args, **kwargs)  # raises, and says which output
@@ -111,83 +117,93 @@ def lane_vmap(
         ]
         return jax.tree.unflatten(call.out_tree, moved)
 
+    # Two functions for JAX to remember, so that what one is traced to never stands for the other.
+    alone, within = (jax.jit(wraps(fn)(partial(run, in_blocks))) for in_blocks in (True, False))
+
+    @wraps(fn)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        return (within if _within_another.get() else alone)(*args, **kwargs)
+
     return mapped
 
 
-def _compiled_as_one(run: Callable[..., Any], leaves: Sequence[Any]) -> list[Any]:
-    """`run(False, *leaves)`; on a CPU, where it is arithmetic with a loop, as one native function.
-
-    XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
-    the body is small by its own measure, which differs between versions. Derivatives are taken of `run` itself.
-    """
-    plain = partial(run, False)
-    if jax.default_backend() != "cpu":
-        return plain(*leaves)
-    closed = jax.make_jaxpr(partial(run, True))(*leaves)
-    names = _primitives(closed)
-    if not names <= _ARITHMETIC or names.isdisjoint(("scan", "while")):
-        return plain(*leaves)
-    native = jax.custom_jvp(lambda *leaves: _native(jaxpr_as_fun(closed), leaves))
-    native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
-    return native(*leaves)
+def _can_be_filled_up(closed: Any) -> bool:
+    """Whether members may be filled up to blocks, which also run what is only there to fill them."""
+    calls_back = closed.effects or not CALLBACKS.isdisjoint(primitives(closed))
+    return jax.default_backend() == "cpu" and not calls_back
 
 
-def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
-    # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
-    # each back, and leave out what has none.
-    full = [leaf.size > 0 for leaf in leaves]
+def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int) -> list[Any]:
+    """The results for all lanes, from blocks that XLA makes the same code for: the same bits in any company."""
+    if n_lanes == 0:
+        return run_program(program, 0, *leaves)
+    n_blocks = -(-n_lanes // size)
 
-    def called(*present: Any) -> Any:
-        given = iter(present)
-        whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
-        return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
+    def filled(leaf: Any) -> Any:
+        last = lax.stop_gradient(lax.slice_in_dim(leaf, n_lanes - 1, n_lanes, axis=-1))
+        extra = jnp.broadcast_to(last, (*leaf.shape[:-1], n_blocks * size - n_lanes))
+        return jnp.concatenate([leaf, extra], -1)
 
-    with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-        both = jax.jit(called)(*(leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full))
-    return lax.optimization_barrier(both)[0]
+    def block(mapped: Sequence[Any]) -> list[Any]:
+        of_block = iter(mapped)
+        each = [
+            next(of_block) if is_lane else leaf for leaf, is_lane in zip(leaves, program.are_mapped, strict=True)
+        ]
+        return called(partial(run_program, program, size), *each)
 
-
-def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
-    moves = [not isinstance(t, SymbolicZero) for t in tangents]
-
-    def moving(*moved: Any) -> list[Any]:
-        given = iter(moved)
-        return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
-
-    moved, along = ([x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents))
-    return jax.jvp(moving, moved, along)
-
-
-def _primitives(closed: Any) -> set[str]:
-    """The names of the primitives in a jaxpr, and in those within."""
-    names = set()
-    for eqn in opened(closed)[0].eqns:
-        names.add(eqn.primitive.name)
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, tuple) else [value]:
-                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                    names |= _primitives(inner)
-    return names
+    mapped = [filled(leaf) for leaf, is_lane in zip(leaves, program.are_mapped, strict=True) if is_lane]
+    if n_blocks == 1:
+        outs = block(mapped)
+    else:
+        stacked = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], n_blocks, size), -2, 0) for leaf in mapped]
+        rows = lax.map(block, stacked)
+        outs = [
+            jnp.moveaxis(out, 0, -2).reshape(*out.shape[1:-1], n_blocks * size) if is_lane else out[0]
+            for out, is_lane in zip(rows, program.are_lanes, strict=True)
+        ]
+    return [out[..., :n_lanes] if is_lane else out for out, is_lane in zip(outs, program.are_lanes, strict=True)]
 
 
 def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any) -> Explanation:
-    """What `lane_vmap(fn, in_axes)` does on these arguments, and why. Traces and compiles nothing.
+    """What `lane_vmap(fn, in_axes)` does on these arguments, and why. Traces `fn`, and compiles nothing.
 
     >>> explain(lambda w, x: x @ w, jnp.zeros((64, 2, 2)), jnp.zeros((64, 4, 2))).depth
     'scalar'
     """
     shapes, keyword_shapes = jax.eval_shape(lambda *args, **kwargs: (args, kwargs), *args, **kwargs)
-    return chosen_depth(_Call(fn, in_axes, shapes, keyword_shapes).closed)
+    return planned(_Call(fn, in_axes, shapes, keyword_shapes).closed)
 
 
-def chosen_depth(closed: Any) -> Explanation:
+def planned(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation:
     """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
-    operations = bound_on_operations(closed)
+    operations, n_elements = bound_on_operations(closed, largest=inf), elements(closed)
+    chosen, why = _depth(operations) if depth == "auto" else (depth, "as asked")
+    names = primitives(closed)
+    if not names <= KNOWN:
+        lanes = OTHER_LANES
+    elif names.isdisjoint(LOOPS):
+        vectors = BLOCK_OPERATIONS // max(1, operations, n_elements) // VECTORS
+        lanes = min(VECTORS * max(1, vectors), MAX_LANES)
+    else:
+        lanes = LOOP_LANES[chosen]
+    lanes = max(1, min(lanes, BLOCK_ELEMENTS // max(1, n_elements)))
+    return Explanation(chosen, operations, lanes, f"up to {operations:,} scalar operations, {why}")
+
+
+def elements(closed: Any) -> int:
+    """Of all arrays that a program makes and is given."""
+    jaxpr = opened(closed)[0]
+    variables = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
+    inner = sum(elements(body) for eqn in jaxpr.eqns for body in bodies(eqn))
+    return inner + sum(prod(getattr(v.aval, "shape", ())) for v in variables)
+
+
+def _depth(operations: int) -> tuple[Depth, str]:
     limits: dict[Depth, int] = {"scalar": MAX_SCALAR, "contract": MAX_CONTRACT}
     for depth, limit in limits.items():
         if operations <= limit:
-            return Explanation(depth, operations, f"up to {operations:,} scalar operations, at most {limit:,}")
-    return Explanation("vmap", operations, f"up to {operations:,} scalar operations, more than {MAX_CONTRACT:,}")
+            return depth, f"at most {limit:,}"
+    return "vmap", f"more than {MAX_CONTRACT:,}"
 
 
 class _Call:
@@ -206,22 +222,23 @@ class _Call:
         except (ValueError, TypeError, IndexError):
             jax.eval_shape(jax.vmap(fn, in_axes), *args, **kwargs)  # raises, and says what is wrong
             raise
-        self.axes = axes
-        self.leaves = leaves
         members = [
             jax.ShapeDtypeStruct(_without(leaf.shape, axis), leaf.dtype, weak_type=leaf.weak_type)
             for leaf, axis in zip(leaves, axes, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(tree, members)
-        self.closed, self.out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+        token = _within_another.set(True)
+        try:
+            self.closed, self.out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
+        finally:
+            _within_another.reset(token)
         self.out_tree = jax.tree.structure(self.out_shapes)
         self.are_lanes = mapped_results(self.closed, [axis is not None for axis in axes])
-
-    def values(self, leaves: Sequence[Any]) -> list[Any]:
-        return [
-            leaf if axis is None else Lane(jnp.moveaxis(leaf, axis, -1))
-            for leaf, axis in zip(leaves, self.axes, strict=True)
-        ]
+        # What `fn` closes over and JAX may differentiate is an argument like any other.
+        traced = traced_consts(self.closed)
+        self.leaves = [*traced, *leaves]
+        self.axes = [*(None for _ in traced), *axes]
+        self.are_mapped = [axis is not None for axis in self.axes]
 
     def out_axes(self, out_axes: Any) -> list[Any]:
         return _axes(out_axes, self.out_shapes)
@@ -243,313 +260,3 @@ def _axes(axes: Any, tree: Any) -> list[Any]:
         is_leaf=lambda x: x is None,
     )
     return found
-
-
-def _run_scalar(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
-    axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
-    arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
-    return jax.vmap(
-        lambda *leaves: evaluated(Scalars(assume_finite, materialize), call.closed, leaves),
-        in_axes=axes,
-        out_axes=[-1 if is_lane else None for is_lane in call.are_lanes],
-        axis_size=call.n_lanes,
-    )(*arrays)
-
-
-def _run_contract(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
-    lanes = Lanes(call.n_lanes, materialize)
-    outs = lanes.evaluate(*opened(call.closed), call.values(leaves))
-    avals = _avals(opened(call.closed)[0].outvars)
-    return [typed(a, aval) for a, aval in zip(lanes.held(outs, avals, call.are_lanes), avals, strict=True)]
-
-
-def _run_vmap(call: _Call, assume_finite: bool, materialize: bool, *leaves: Any) -> list[Any]:
-    axes = [-1 if isinstance(x, Lane) else None for x in call.values(leaves)]
-    arrays = [x.array if isinstance(x, Lane) else x for x in call.values(leaves)]
-    out_axes = [-1 if is_lane else None for is_lane in call.are_lanes]
-    function = jaxpr_as_fun(call.closed)
-    return jax.vmap(lambda *xs: list(function(*xs)), axes, out_axes, axis_size=call.n_lanes)(*arrays)
-
-
-_RUN: dict[str, Callable[..., list[Any]]] = {
-    "scalar": _run_scalar,
-    "contract": _run_contract,
-    "vmap": _run_vmap,
-}
-
-
-def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
-    """Which results of a jaxpr depend on the mapped ones among its arguments."""
-    jaxpr, _ = opened(closed)
-    mapped = {v for v, is_mapped in zip(jaxpr.invars, are_mapped, strict=True) if is_mapped}
-    for eqn in jaxpr.eqns:
-        operands = [not isinstance(v, Constant) and v in mapped for v in eqn.invars]
-        if any(operands):
-            find = _MAPPED.get(eqn.primitive.name)
-            results = [True] * len(eqn.outvars) if find is None else find(eqn.params, operands)
-            mapped.update(v for v, is_mapped in zip(eqn.outvars, results, strict=True) if is_mapped)
-    return [not isinstance(v, Constant) and v in mapped for v in jaxpr.outvars]
-
-
-def _scan_mapped(params: Any, operands: list[bool]) -> list[bool]:
-    n_consts, n_carry = scan_counts(params)
-    carry = operands[n_consts : n_consts + n_carry]
-    while True:
-        results = mapped_results(params["jaxpr"], [*operands[:n_consts], *carry, *operands[n_consts + n_carry :]])
-        grown = [a or b for a, b in zip(carry, results[:n_carry], strict=True)]
-        if grown == carry:
-            return [*carry, *results[n_carry:]]
-        carry = grown
-
-
-def _while_mapped(params: Any, operands: list[bool]) -> list[bool]:
-    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    carry = operands[n_cond + n_body :]
-    while True:
-        if mapped_results(params["cond_jaxpr"], [*operands[:n_cond], *carry])[0]:
-            return [True] * len(carry)
-        results = mapped_results(params["body_jaxpr"], [*operands[n_cond : n_cond + n_body], *carry])
-        grown = [a or b for a, b in zip(carry, results, strict=True)]
-        if grown == carry:
-            return carry
-        carry = grown
-
-
-def _cond_mapped(params: Any, operands: list[bool]) -> list[bool]:
-    index, *rest = operands
-    branches = [mapped_results(branch, rest) for branch in params["branches"]]
-    return [index or any(each) for each in zip(*branches, strict=True)]
-
-
-_MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
-    **dict.fromkeys(
-        ("jit", "pjit", "closed_call"), lambda params, operands: mapped_results(params["jaxpr"], operands)
-    ),
-    **dict.fromkeys(
-        ("checkpoint", "remat", "remat2"), lambda params, operands: mapped_results(params["jaxpr"], operands)
-    ),
-    "cond": _cond_mapped,
-    "scan": _scan_mapped,
-    "while": _while_mapped,
-}
-
-
-class Lanes:
-    """The interpreter of the second depth. Values are `Lane`s, or arrays where they are not mapped."""
-
-    def __init__(self, n: int, materialize: bool):
-        self.n = n
-        self.materialize = materialize
-
-    def materialized(self, *values: Any) -> Sequence[Any]:
-        """The same values, for a sum of products that uses each many times."""
-        if not self.materialize:
-            return values
-        once = iter(computed_once([x.array for x in values if isinstance(x, Lane)]))
-        return [Lane(next(once)) if isinstance(x, Lane) else x for x in values]
-
-    def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-        """The values of a jaxpr's results."""
-        env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-
-        def read(v: Any) -> Any:
-            return literal(v) if isinstance(v, Constant) else env[v]
-
-        for eqn in jaxpr.eqns:
-            operands = [read(v) for v in eqn.invars]
-            with eqn.ctx.manager:
-                if not any(isinstance(x, Lane) for x in operands):
-                    outs = bound(eqn, operands)
-                else:
-                    rule = _RULES.get(eqn.primitive.name)
-                    outs = NotImplemented if rule is None else rule(self, eqn, *operands)
-                    if outs is NotImplemented:
-                        outs = self.by_vmap(lambda *arrays, eqn=eqn: bound(eqn, arrays), operands)
-            env.update(zip(eqn.outvars, outs, strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    def by_vmap(self, fn: Callable[..., Any], operands: Sequence[Any]) -> list[Lane]:
-        """One operation as `jax.vmap` does it."""
-        axes = [-1 if isinstance(x, Lane) else None for x in operands]
-        arrays = [x.array if isinstance(x, Lane) else x for x in operands]
-        run = jax.vmap(lambda *xs: list(fn(*xs)), in_axes=axes, out_axes=-1, axis_size=self.n)
-        return [Lane(out) for out in run(*arrays)]
-
-    def held(self, values: Sequence[Any], avals: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
-        """Values as arrays that a loop can carry: with lanes where `are_lanes` says so."""
-        return [
-            spread(self.n, x, aval.shape) if is_lane else jnp.asarray(x)
-            for x, aval, is_lane in zip(values, avals, are_lanes, strict=True)
-        ]
-
-
-def _values(arrays: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
-    return [Lane(a) if is_lane else a for a, is_lane in zip(arrays, are_lanes, strict=True)]
-
-
-def _avals(variables: Sequence[Any]) -> list[Any]:
-    return [v.aval for v in variables]
-
-
-# Control flow: the same control flow with a rewritten body.
-
-
-def _inlined(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    return lanes.evaluate(*opened(eqn.params["jaxpr"]), operands)
-
-
-def _scan(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    n_consts, n_carry = scan_counts(eqn.params)
-    jaxpr, jaxpr_consts = opened(eqn.params["jaxpr"])
-    are_lanes = _scan_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
-    consts, carry, xs = (
-        operands[:n_consts],
-        operands[n_consts : n_consts + n_carry],
-        operands[n_consts + n_carry :],
-    )
-    out_avals = _avals(jaxpr.outvars)
-
-    def body(carry: Any, xs_arrays: Any) -> Any:
-        xs_values = _values(xs_arrays, [isinstance(x, Lane) for x in xs])
-        outs = lanes.evaluate(jaxpr, jaxpr_consts, [*consts, *_values(carry, are_lanes[:n_carry]), *xs_values])
-        arrays = lanes.held(outs, out_avals, are_lanes)
-        return arrays[:n_carry], arrays[n_carry:]
-
-    new_carry, ys = lax.scan(
-        body,
-        lanes.held(carry, out_avals[:n_carry], are_lanes[:n_carry]),
-        [x.array if isinstance(x, Lane) else x for x in xs],
-        length=eqn.params["length"],
-        reverse=eqn.params["reverse"],
-        unroll=eqn.params["unroll"],
-    )
-    return _values([*new_carry, *ys], are_lanes)
-
-
-def _while(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    are_lanes = _while_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
-    avals = _avals(eqn.outvars)
-    cond_consts, body_consts, carry = (
-        operands[:n_cond],
-        operands[n_cond : n_cond + n_body],
-        operands[n_cond + n_body :],
-    )
-
-    def holds(carry: Any) -> Any:
-        values = [*cond_consts, *_values(carry, are_lanes)]
-        return lanes.evaluate(*opened(eqn.params["cond_jaxpr"]), values)[0]
-
-    def body(carry: Any) -> Any:
-        outs = lanes.evaluate(*opened(eqn.params["body_jaxpr"]), [*body_consts, *_values(carry, are_lanes)])
-        new = lanes.held(outs, avals, are_lanes)
-        going_on = holds(carry)
-        if not isinstance(going_on, Lane):
-            return new
-        return [_chosen(lanes, going_on, n, old) for n, old in zip(new, carry, strict=True)]
-
-    def any_holds(carry: Any) -> Any:
-        going_on = holds(carry)
-        return jnp.any(going_on.array) if isinstance(going_on, Lane) else going_on
-
-    return _values(lax.while_loop(any_holds, body, lanes.held(carry, avals, are_lanes)), are_lanes)
-
-
-def _cond(lanes: Lanes, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
-    branches, avals = eqn.params["branches"], _avals(eqn.outvars)
-    are_lanes = _cond_mapped(eqn.params, [isinstance(x, Lane) for x in (index, *operands)])
-
-    def run(branch: Any) -> list[Any]:
-        return lanes.held(lanes.evaluate(*opened(branch), operands), avals, are_lanes)
-
-    if not isinstance(index, Lane):
-        return _values(lax.switch(index, [lambda branch=branch: run(branch) for branch in branches]), are_lanes)
-    chosen = lax.clamp(np.int32(0), index.array, np.int32(len(branches) - 1))
-    results, *others = map(run, branches)
-    for i, other in enumerate(others, 1):
-        is_this = Lane(lax.eq(chosen, jnp.full_like(chosen, i)))
-        results = [
-            _chosen(lanes, is_this, new, old) if is_lane else old
-            for new, old, is_lane in zip(other, results, are_lanes, strict=True)
-        ]
-    return _values(results, are_lanes)
-
-
-def _chosen(lanes: Lanes, condition: Lane, new: Any, old: Any) -> Any:
-    """`new` in the lanes where the condition holds."""
-    return lax.select(spread(lanes.n, condition, new.shape[:-1]), new, old)
-
-
-def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    jaxpr, avals = eqn.params["jaxpr"], _avals(eqn.outvars)
-    are_operands = [isinstance(x, Lane) for x in operands]
-    are_lanes = mapped_results(jaxpr, are_operands)
-
-    def run(*arrays: Any) -> list[Any]:
-        return lanes.held(lanes.evaluate(*opened(jaxpr), _values(arrays, are_operands)), avals, are_lanes)
-
-    again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
-    return _values(again(*(x.array if isinstance(x, Lane) else x for x in operands)), are_lanes)
-
-
-# What JAX differentiates in its own way: called with every operand in lanes.
-
-
-def _called(
-    lanes: Lanes, eqn: Equation, body: Any
-) -> tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Any]]]:
-    """A body as a function of arrays with lanes, and what makes such arrays of the operands."""
-    in_avals, out_avals = _avals(eqn.invars), _avals(eqn.outvars)
-
-    def call(*arrays: Any) -> list[Any]:
-        outs = lanes.evaluate(*opened(body), [Lane(a) for a in arrays])
-        return lanes.held(outs, out_avals, [True] * len(out_avals))
-
-    return call, lambda operands: lanes.held(operands, in_avals, [True] * len(in_avals))
-
-
-def _applied(lanes: Lanes, fn: Callable[..., Any], arrays: Any) -> Any:
-    """`fn` of a pytree of arrays with lanes, to one such."""
-    members = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), arrays)
-    closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(members)
-    outs = lanes.evaluate(*opened(closed), [Lane(a) for a in jax.tree.leaves(arrays)])
-    held = lanes.held(outs, _avals(opened(closed)[0].outvars), [True] * len(outs))
-    return jax.tree.unflatten(jax.tree.structure(out_shapes), held)
-
-
-def _custom_jvp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
-    call = jax.custom_jvp(run)
-    call.defjvp(
-        lambda primals, tangents: _applied(
-            lanes, lambda both: derivative(eqn, *both), real_tangents(eqn, primals, tangents)
-        )
-    )
-    return [Lane(a) for a in call(*spread_out(operands))]
-
-
-def _custom_vjp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
-    call = jax.custom_vjp(run)
-
-    def forward(*arrays: Any) -> Any:
-        return _applied(lanes, lambda xs: jax.vjp(lambda *ys: bound(eqn, ys), *xs), arrays)
-
-    def backward(pullback: Any, cotangents: Any) -> Any:
-        slopes = _applied(lanes, lambda both: real_cotangents(eqn, *both), (pullback, cotangents))
-        return with_nones(eqn, slopes)
-
-    call.defvjp(forward, backward)
-    return [Lane(a) for a in call(*spread_out(operands))]
-
-
-_RULES: dict[str, Callable[..., Any]] = {
-    **LANE_RULES,
-    **dict.fromkeys(("jit", "pjit", "closed_call"), _inlined),
-    **dict.fromkeys(("checkpoint", "remat", "remat2"), _checkpoint),
-    "cond": _cond,
-    "custom_jvp_call": _custom_jvp,
-    "custom_vjp_call": _custom_vjp,
-    "scan": _scan,
-    "while": _while,
-}

@@ -15,6 +15,8 @@ from xorjax.updates import Info
 class Programs(NamedTuple):
     """A trainer's functions for a chunk of members; the member axis is leading, or last in the Info.
 
+    How a State is arranged is the engine's own affair.
+
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
       advance: `advance(state, hparams, epochs, members) -> (State, Info)`; epochs and members traced int32, those

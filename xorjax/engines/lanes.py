@@ -4,7 +4,6 @@ A block is a whole number of vectors, and every block has the same size, however
 why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
 """
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,86 +12,95 @@ import jax.numpy as jnp
 from jax import lax
 
 from xorjax.engines import Engine, Programs
-from xorjax.lanes import Explanation, chosen_depth, lane_vmap
-from xorjax.scalar_rules import called
+from xorjax.lanes import Explanation, lane_vmap, planned
+from xorjax.results import Result
 from xorjax.training import HParams, State, Trainer
 from xorjax.updates import Info
 
-# The fastest on CPUs of 16 to 1,024. Fewer than 32 do not become whole vectors in all loops; many do not stay in
-# the cache.
-BLOCK_SIZES = {"scalar": 64, "contract": 48, "vmap": 64}
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
 
 def explained(trainer: Trainer, hparams: HParams) -> Explanation:
     """The depth for this trainer; `hparams` are those of one member, arrays or their shapes."""
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda hparams: hparams, hparams))
+    return _explained(trainer, tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@lru_cache(maxsize=64)
+def _explained(trainer: Trainer, tree: Any, *leaves: tuple[tuple[int, ...], Any]) -> Explanation:
+    hparams = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     state = jax.eval_shape(lambda hparams: trainer.init(jax.random.key(0), hparams), hparams)
     epochs = jax.ShapeDtypeStruct((), jnp.int32)
-    return chosen_depth(jax.make_jaxpr(trainer.advance)(state, hparams, epochs))
+    return planned(jax.make_jaxpr(trainer.advance)(state, hparams, epochs))
 
 
 def block_size(trainer: Trainer, hparams: HParams) -> int:
-    return BLOCK_SIZES[explained(trainer, hparams).depth]
+    return explained(trainer, hparams).lanes
 
 
 @lru_cache(maxsize=64)
 def programs(trainer: Trainer) -> Programs:
-    """The trainer's functions in lanes; its start and end too, since how plain vmap rounds depends on the size."""
-    init = lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams))
-    finish = lane_vmap(trainer.finish)
-    return Programs(
-        init=jax.jit(lambda seeds, hparams: _by_blocks(init, trainer, seeds, hparams)),
-        advance=jax.jit(partial(_advance, trainer)),
-        finish=jax.jit(lambda states, hparams: _by_blocks(finish, trainer, states, hparams)),
-    )
+    """The trainer's functions in lanes; its start and end too, since how plain vmap rounds depends on the size.
+
+    States are (blocks, …, lanes), so that a block is contiguous and its lanes are already last.
+    """
+    init = lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams), out_axes=-1)
+    finish = lane_vmap(trainer.finish, in_axes=(-1, 0))
+
+    def init_all(seeds: Any, hparams: HParams) -> State:
+        size = _size(trainer, hparams)
+
+        def in_blocks(leaf: Any) -> Any:
+            return jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, size), -2, 0)
+
+        return jax.tree.map(in_blocks, init(seeds, hparams))
+
+    def finish_all(states: State, hparams: HParams) -> Result:
+        def in_a_row(leaf: Any) -> Any:
+            return jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)
+
+        return finish(jax.tree.map(in_a_row, states), hparams)
+
+    return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all))
 
 
 def _size(trainer: Trainer, hparams: HParams) -> int:
-    return block_size(
-        trainer, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
-    )
-
-
-def _alike(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)`, of which XLA makes the same code for any number of blocks, and so the same bits."""
-    return called(fn, *args) if jax.default_backend() == "cpu" else fn(*args)
-
-
-def _by_blocks(fn: Callable[..., Any], trainer: Trainer, members: Any, hparams: HParams) -> Any:
-    size = _size(trainer, hparams)
-    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), (members, hparams))
-    results = lax.map(lambda block: _alike(fn, *block), blocks)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+    member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
+    return block_size(trainer, member)
 
 
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
 ) -> tuple[State, Info | None]:
-    size = _size(trainer, hparams)
-    run = lane_vmap(trainer.advance, in_axes=(0, 0, None), out_axes=(0, -1), assume_finite=True)
+    run = lane_vmap(trainer.advance, in_axes=(-1, 0, None), out_axes=-1, assume_finite=True)
+    n_blocks, size = states.epoch.shape
+    hparams = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, size, *leaf.shape[1:]), hparams)
 
     def part(tree: Any, i: Any) -> Any:
-        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, i * size, size), tree)
+        return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), tree)
 
-    def put(whole: Any, new: Any, i: Any, axis: int) -> Any:
-        def put_leaf(whole: Any, new: Any) -> Any:
-            return lax.dynamic_update_slice_in_dim(whole, new, i * size, axis % whole.ndim)
+    def put(whole: Any, new: Any, i: Any) -> Any:
+        return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), whole, new)
 
-        return jax.tree.map(put_leaf, whole, new)
+    def train_block(carry: tuple[Any, State, Info | None]) -> tuple[Any, State, Info | None]:
+        i, states, infos = carry
+        new, info = run(part(states, i), part(hparams, i), epochs)
+        return i + 1, put(states, new, i), put(infos, info, i)
 
-    def train_block(i: Any, carry: tuple[State, Info | None]) -> tuple[State, Info | None]:
-        states, infos = carry
-        new, info = _alike(run, part(states, i), part(hparams, i), epochs)
-        return put(states, new, i, 0), put(infos, info, i, -1)
-
-    _, infos = jax.eval_shape(jax.vmap(trainer.advance, (0, 0, None), (0, -1)), states, hparams, epochs)
-    infos = jax.tree.map(lambda info: jnp.zeros(info.shape, info.dtype), infos)
-    return lax.fori_loop(0, (members + size - 1) // size, train_block, (states, infos))
+    infos = None
+    if trainer.record_every is not None:
+        _, infos = jax.eval_shape(run, part(states, 0), part(hparams, 0), epochs)
+        infos = jax.tree.map(lambda info: jnp.zeros((n_blocks, *info.shape), info.dtype), infos)
+    carry = jnp.int32(0), states, infos
+    _, states, infos = lax.while_loop(lambda carry: carry[0] * size < members, train_block, carry)
+    return states, jax.tree.map(lambda info: jnp.moveaxis(info, 0, 1).reshape(info.shape[1], -1), infos)
 
 
 def compiler_options() -> dict[str, str]:
-    """Vectors of 512 bits where the CPU has them; others split them in two, and the bits are the same."""
-    return {"xla_cpu_prefer_vector_width": "512"} if jax.default_backend() == "cpu" else {}
+    """For CPUs: vectors of 512 bits, which others split in two, and little unrolling, which only takes time."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": "1"}
 
 
 ENGINE = Engine("lanes", block_size, CHUNK_SIZE, programs, compiler_options)

@@ -1,0 +1,119 @@
+"""What the interpreters of `scalarize` and `lane_vmap` know of jaxprs, and how JAX's versions differ in them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core.primitives import convert_element_type_p
+
+Equation = Any  # jax.extend.core.JaxprEqn, for whose abstract values checkers know no shape
+
+
+def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr and its constants; newer versions of JAX have one class for open and closed ones."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are its carry."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
+def bound(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
+    """The results of an equation on these arrays."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    subfuns, params = params if isinstance(params, tuple) else ((), params)
+    outs = eqn.primitive.bind(*subfuns, *arrays, **params)
+    return outs if eqn.primitive.multiple_results else [outs]
+
+
+def typed(x: Any, aval: Any) -> Any:
+    """`x` in a dtype and weak type that it has but for what folding changed."""
+    same = isinstance(x, jax.Array) and jax.typeof(x).weak_type == aval.weak_type
+    if same or jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+        return x
+    return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
+
+
+def literal(v: Any) -> np.ndarray:
+    """The value of a `Literal` of a jaxpr."""
+    return np.asarray(v.val, v.aval.dtype)
+
+
+def as_known(x: Any) -> Any:
+    """A constant as NumPy has it, if it is one."""
+    if isinstance(x, Tracer) or (isinstance(x, np.ndarray) and x.dtype == object):
+        return x
+    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+        return x
+    return np.asarray(x)
+
+
+def primitives(closed: Any) -> set[str]:
+    """The names of the primitives in a jaxpr, and in those within."""
+    names = set()
+    for eqn in opened(closed)[0].eqns:
+        names.add(eqn.primitive.name)
+        names.update(*map(primitives, bodies(eqn)))
+    return names
+
+
+def bodies(eqn: Equation) -> list[Any]:
+    """The jaxprs within an equation."""
+    values = [v for value in eqn.params.values() for v in (value if isinstance(value, tuple) else [value])]
+    return [v for v in values if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
+
+
+def called(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)` as a call that XLA keeps one, so that neither side is compiled with the other in view."""
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(fn)(*args)
+
+
+def computed_once(values: Sequence[Any]) -> Sequence[Any]:
+    """The same values, through a call, for native loops of XLA:CPU: before it, XLA computes each of them once.
+
+    It otherwise repeats cheap arithmetic for every use of its result.
+    """
+    return called(lax.optimization_barrier, list(values))
+
+
+# Derivatives of an equation that has its own: of the operands that can have one.
+
+
+def _are_real(eqn: Equation) -> list[bool]:
+    return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.invars]
+
+
+def real_tangents(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    return list(primals), [t for t, is_real in zip(tangents, _are_real(eqn), strict=True) if is_real]
+
+
+def derivative(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Results and their tangents, from the primals and the tangents of the real ones among them."""
+    are_real = _are_real(eqn)
+
+    def of_real(*reals: Any) -> Any:
+        rest = iter(reals)
+        return bound(eqn, [next(rest) if is_real else x for x, is_real in zip(primals, are_real, strict=True)])
+
+    return jax.jvp(of_real, [x for x, is_real in zip(primals, are_real, strict=True) if is_real], tangents)
+
+
+def real_cotangents(eqn: Equation, pullback: Any, cotangents: Sequence[Any]) -> list[Any]:
+    slopes = pullback(cotangents)
+    return [slope for slope, is_real in zip(slopes, _are_real(eqn), strict=True) if is_real]
+
+
+def with_nones(eqn: Equation, slopes: Sequence[Any]) -> tuple[Any, ...]:
+    """Cotangents of all operands from those of the real ones."""
+    rest = iter(slopes)
+    return tuple(next(rest) if is_real else None for is_real in _are_real(eqn))
