@@ -25,9 +25,11 @@ from xorjax.training import MAX_EPOCHS, Trainer, trainer
 
 MEMBERS = (1, 64, 1_024, 16_384, 262_144)
 ROUNDS = 5
+COMPILATIONS = 5
 SECONDS = 0.25  # of one measurement, about
 CHUNK_SECONDS = 0.003  # of one chunk, at least
 PLAIN = "plain"  # one `jax.jit(jax.vmap(...))` of all members, as anyone writes it
+WAYS = {PLAIN: vmap.ENGINE, **ENGINES}
 HPARAMS = {"learning_rate": 0.1}
 
 
@@ -41,7 +43,7 @@ class Cell(NamedTuple):
       depth: of `lanes`, see `xj.explain`.
       epochs: of each measurement.
       rates: net-steps per second, one for each round.
-      compile_seconds: tracing and compiling the program.
+      compile_seconds: to choose how, trace and compile what trains a chunk; a median.
     """
 
     network: str
@@ -86,12 +88,10 @@ def measure(
     with ThreadPoolExecutor(n_threads()) as pool:
         for network in networks:
             made = NETWORKS[network]()
-            compiled: dict[tuple[str, int], tuple[Callable[..., Any], float]] = {}
+            compile_seconds = compilation(network)
+            compiled: dict[tuple[str, int], Callable[..., Any]] = {}
             for n in members:
-                works = [
-                    _Work(made, name, engine, n, pool, compiled)
-                    for name, engine in {PLAIN: vmap.ENGINE, **ENGINES}.items()
-                ]
+                works = [_Work(made, name, engine, n, pool, compiled) for name, engine in WAYS.items()]
                 epochs = [work.epochs_of_a_measurement() for work in works]
                 rates: list[list[float]] = [[] for _ in works]
                 for _ in range(rounds):
@@ -106,10 +106,30 @@ def measure(
                         depth if work.name == lanes.ENGINE.name else None,
                         count,
                         found,
-                        work.compile_seconds,
+                        compile_seconds[work.name],
                     )
                     for work, count, found in zip(works, epochs, rates, strict=True)
                 ]
+
+
+def compilation(network: str) -> dict[str, float]:
+    """Median seconds of compiling each way anew, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(COMPILATIONS):
+        for name, engine in WAYS.items():
+            made = NETWORKS[network]()
+            begun = time.perf_counter()
+            block_size = engine.block_size(made, HPARAMS)
+            size = rounded_up(engine.chunk_size, block_size or 1)
+            programs = engine.programs(made)
+            chosen = time.perf_counter() - begun
+            seeds = jax.ShapeDtypeStruct((size,), np.uint32)
+            hparams = jax.tree.map(lambda _, size=size: jax.ShapeDtypeStruct((size,), np.float32), HPARAMS)
+            states = jax.eval_shape(programs.init, seeds, hparams)
+            begun = time.perf_counter()
+            compiled_advance(engine, programs, states, hparams)
+            seconds[name].append(chosen + time.perf_counter() - begun)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 class _Work:
@@ -129,10 +149,8 @@ class _Work:
             for part in shares(members, block_size or chunk_size, chunk_size)
         ]
         if (name, chunk_size) not in compiled:
-            begun = time.perf_counter()
-            advance = compiled_advance(engine, programs, *self.chunks[0][:2])
-            compiled[name, chunk_size] = advance, time.perf_counter() - begun
-        self.advance, self.compile_seconds = compiled[name, chunk_size]
+            compiled[name, chunk_size] = compiled_advance(engine, programs, *self.chunks[0][:2])
+        self.advance = compiled[name, chunk_size]
 
     def run(self, epochs: int, chunk: Any) -> None:
         states, hparams, members = chunk

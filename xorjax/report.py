@@ -116,24 +116,23 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
 
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
-    """The lines of a benchmark: medians, and how `lanes` compares with the others."""
-    table = _table("network", "members", "plain", "vmap", "lanes", "depth", "/ plain", "/ better", "spread")
+    """The lines of a benchmark: medians, and ratios of `lanes` to plain vmap and to the better of the others."""
+    table = _table("network", "members", "plain", "vmap", "lanes", "depth", "/plain", "/best", "spread")
     for line in report["lines"]:
-        rates = (f"{line[name]:.2e}" for name in ("plain", "vmap", "lanes"))
-        ratios = (f"{line[name]:.2f}" for name in ("over_plain", "over_the_better"))
         table.add_row(
             line["network"],
             f"{line['members']:,}",
-            *rates,
+            *(f"{line[name]:.1e}".replace("e+0", "e") for name in ("plain", "vmap", "lanes")),
             line["depth"],
-            *ratios,
+            *(f"{line[name]:.2f}" for name in ("over_plain", "over_the_better")),
             f"{100 * line['spread']:.0f} %",
         )
     console.print(table)
     console.print()
-    table = _table("seconds to compile", "plain", "vmap", "lanes")
-    for line in {line["network"]: line for line in report["lines"]}.values():
-        table.add_row(line["network"], *(f"{line['compile'][name]:.2f}" for name in ("plain", "vmap", "lanes")))
+    table = _table("seconds to compile", "plain", "vmap", "lanes", "/plain")
+    for network, seconds in {line["network"]: line["compile"] for line in report["lines"]}.items():
+        each = (f"{seconds[name]:.2f}" for name in ("plain", "vmap", "lanes"))
+        table.add_row(network, *each, f"{seconds['lanes'] / seconds['plain']:.2f}")
     console.print(table)
 
 
@@ -151,7 +150,8 @@ def _percent(share: float) -> str:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(first, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
     for header in others:
         table.add_column(header, justify="right", no_wrap=True)
     return table

@@ -13,18 +13,33 @@ from pathlib import Path
 from typing import Any
 
 SHOWN = (64, 1_024, 16_384)  # members
+ENSEMBLE = "xorjax, `train_ensemble`, 16,384 members"
 
 
 def rows(header: str, lines: list[str]) -> str:
     return "\n".join([header, re.sub(r"[^|]+", " --- ", header), *lines])
 
 
+def median_ratio(fast: list[float], slow: list[float]) -> float:
+    """Of rounds measured in turn."""
+    return statistics.median(a / b for a, b in zip(fast, slow, strict=True))
+
+
 def peers_table(report: dict[str, Any]) -> str:
     found = report["net_steps_per_second"]
+    ensemble = found[ENSEMBLE]
     return rows(
-        "| way | net-steps/s | range |",
-        [f"| {n} | {statistics.median(v):.2g} | {min(v):.2g} to {max(v):.2g} |" for n, v in found.items()],
+        "| way | net-steps/s | range | `train_ensemble` is |",
+        [
+            f"| {n} | {statistics.median(v):.2g} | {min(v):.2g} to {max(v):.2g} "
+            f"| {median_ratio(ensemble, v):,.3g}× |"
+            for n, v in found.items()
+        ],
     )
+
+
+def machine(report: dict[str, Any]) -> str:
+    return f"Measured on {report['hardware']}, Python {report['python']}, JAX {report['jax']}."
 
 
 def bench_table(report: dict[str, Any]) -> str:
@@ -57,7 +72,8 @@ def main() -> None:
     bench, peers, readme = map(Path, sys.argv[1:])
     text = readme.read_text(encoding="utf-8")
     text = put(text, "bench", bench_table(json.loads(bench.read_text())))
-    text = put(text, "peers", peers_table(json.loads(peers.read_text())))
+    report = json.loads(peers.read_text())
+    text = put(text, "peers", f"{peers_table(report)}\n\n{machine(report)}")
     readme.write_text(text, encoding="utf-8")
 
 
