@@ -75,11 +75,11 @@ def run_program(program: Program, n_lanes: int, *leaves: Any) -> list[Any]:
     """
     run = partial(_RUN[program.depth], program, n_lanes)
     plain = partial(run, False)
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or program.depth == "vmap":
         return plain(*leaves)
     closed = jax.make_jaxpr(partial(run, True))(*leaves)
     names = primitives(closed)
-    if program.depth == "vmap" or not names <= ARITHMETIC or names.isdisjoint(LOOPS):
+    if not names <= ARITHMETIC or names.isdisjoint(LOOPS):
         return plain(*leaves)
     native = jax.custom_jvp(lambda *leaves: _native(jaxpr_as_fun(closed), leaves))
     native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)

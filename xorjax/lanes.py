@@ -94,11 +94,11 @@ def lane_vmap(
     if depth not in DEPTHS:
         raise ValueError(f"{depth=} must be one of {', '.join(map(repr, DEPTHS))}.")
 
-    def run(in_blocks: bool, *args: Any, **kwargs: Any) -> Any:
+    def run(is_outermost: bool, *args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, in_axes, args, kwargs)
         plan = planned(call.closed, depth)
         program = Program(call.closed, call.are_mapped, call.are_lanes, plan.depth, assume_finite)
-        size = plan.lanes if in_blocks and _can_be_filled_up(call.closed) else call.n_lanes
+        size = plan.lanes if is_outermost and _can_be_filled_up(call.closed) else call.n_lanes
         leaves = [
             leaf if axis is None else jnp.moveaxis(leaf, axis, -1)
             for leaf, axis in zip(call.leaves, call.axes, strict=True)
@@ -118,7 +118,7 @@ def lane_vmap(
         return jax.tree.unflatten(call.out_tree, moved)
 
     # Two functions for JAX to remember, so that what one is traced to never stands for the other.
-    alone, within = (jax.jit(wraps(fn)(partial(run, in_blocks))) for in_blocks in (True, False))
+    alone, within = (jax.jit(wraps(fn)(partial(run, is_outermost))) for is_outermost in (True, False))
 
     @wraps(fn)
     def mapped(*args: Any, **kwargs: Any) -> Any:
@@ -140,6 +140,8 @@ def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int)
     n_blocks = -(-n_lanes // size)
 
     def filled(leaf: Any) -> Any:
+        if n_blocks * size == n_lanes:
+            return leaf
         last = lax.stop_gradient(lax.slice_in_dim(leaf, n_lanes - 1, n_lanes, axis=-1))
         extra = jnp.broadcast_to(last, (*leaf.shape[:-1], n_blocks * size - n_lanes))
         return jnp.concatenate([leaf, extra], -1)
@@ -155,13 +157,20 @@ def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int)
     if n_blocks == 1:
         outs = block(mapped)
     else:
-        stacked = [jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], n_blocks, size), -2, 0) for leaf in mapped]
-        rows = lax.map(block, stacked)
-        outs = [
-            jnp.moveaxis(out, 0, -2).reshape(*out.shape[1:-1], n_blocks * size) if is_lane else out[0]
-            for out, is_lane in zip(rows, program.are_lanes, strict=True)
-        ]
+        rows = lax.map(block, [in_blocks(leaf, size) for leaf in mapped])
+        outs = [in_a_row(out) if is_lane else out[0] for out, is_lane in zip(rows, program.are_lanes, strict=True)]
     return [out[..., :n_lanes] if is_lane else out for out, is_lane in zip(outs, program.are_lanes, strict=True)]
+
+
+def in_blocks(array: Any, size: int) -> Any:
+    """(…, lanes) as (blocks, …, size)."""
+    return jnp.moveaxis(array.reshape(*array.shape[:-1], array.shape[-1] // size, size), -2, 0)
+
+
+def in_a_row(blocks: Any) -> Any:
+    """(blocks, …, size) as (…, lanes)."""
+    n_blocks, *shape, size = blocks.shape
+    return jnp.moveaxis(blocks, 0, -2).reshape(*shape, n_blocks * size)
 
 
 def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any) -> Explanation:

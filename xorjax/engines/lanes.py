@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from xorjax.engines import Engine, Programs
-from xorjax.lanes import Explanation, lane_vmap, planned
+from xorjax.lanes import Explanation, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.results import Result
 from xorjax.training import HParams, State, Trainer
 from xorjax.updates import Info
@@ -49,16 +49,9 @@ def programs(trainer: Trainer) -> Programs:
 
     def init_all(seeds: Any, hparams: HParams) -> State:
         size = _size(trainer, hparams)
-
-        def in_blocks(leaf: Any) -> Any:
-            return jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], -1, size), -2, 0)
-
-        return jax.tree.map(in_blocks, init(seeds, hparams))
+        return jax.tree.map(lambda leaf: in_blocks(leaf, size), init(seeds, hparams))
 
     def finish_all(states: State, hparams: HParams) -> Result:
-        def in_a_row(leaf: Any) -> Any:
-            return jnp.moveaxis(leaf, 0, -2).reshape(*leaf.shape[1:-1], -1)
-
         return finish(jax.tree.map(in_a_row, states), hparams)
 
     return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all))
