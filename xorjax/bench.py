@@ -4,6 +4,7 @@ Every cell of the grid, a network and a number of members, is measured for all e
 round, so that what else the machine does touches all alike. Compilation is timed apart.
 """
 
+import gc
 import os
 import platform
 import time
@@ -27,7 +28,7 @@ MEMBERS = (1, 64, 1_024, 16_384, 262_144)
 ROUNDS = 5
 COMPILATIONS = 5
 SECONDS = 0.25  # of one measurement, about
-CHUNK_SECONDS = 0.003  # of one chunk, at least
+CHUNK_SECONDS, EPOCHS = 0.003, 16  # of one chunk, at least
 PLAIN = "plain"  # one `jax.jit(jax.vmap(...))` of all members, as anyone writes it
 WAYS = {PLAIN: vmap.ENGINE, **ENGINES}
 HPARAMS = {"learning_rate": 0.1}
@@ -118,6 +119,7 @@ def compilation(network: str) -> dict[str, float]:
     for _ in range(COMPILATIONS):
         for name, engine in WAYS.items():
             made = NETWORKS[network]()
+            gc.collect()  # what others have left behind is not to be cleared away while this is timed
             begun = time.perf_counter()
             block_size = engine.block_size(made, HPARAMS)
             size = rounded_up(engine.chunk_size, block_size or 1)
@@ -164,13 +166,13 @@ class _Work:
 
     def epochs_of_a_measurement(self) -> int:
         """As many as take `SECONDS`, or longer: what it costs to start a chunk must not count for much."""
-        epochs, seconds = 1, self._seconds_of_a_chunk(1)
+        epochs, seconds = EPOCHS, self._seconds_of_a_chunk(EPOCHS)
         while seconds < CHUNK_SECONDS and epochs < MAX_EPOCHS // 2:
             epochs *= 2
             seconds = self._seconds_of_a_chunk(epochs)
         at_once = max(1, min(len(self.chunks), n_threads()))
         wanted = max(SECONDS / len(self.chunks) * at_once, CHUNK_SECONDS)
-        return min(MAX_EPOCHS, max(1, int(epochs * wanted / seconds)))
+        return min(MAX_EPOCHS, max(EPOCHS, int(epochs * wanted / seconds)))
 
     def _seconds_of_a_chunk(self, epochs: int) -> float:
         begun = time.perf_counter()

@@ -1,4 +1,7 @@
-"""What the interpreters of `scalarize` and `lane_vmap` know of jaxprs, and how JAX's versions differ in them."""
+"""What the interpreters of `scalarize` and `lane_vmap` know of jaxprs, and how JAX's versions differ in them.
+
+`jax.extend` is imported when it is needed, since it imports Pallas.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +12,6 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core.primitives import convert_element_type_p
 
 Equation = Any  # jax.extend.core.JaxprEqn, for whose abstract values checkers know no shape
 
@@ -40,11 +42,25 @@ def typed(x: Any, aval: Any) -> Any:
     same = isinstance(x, jax.Array) and jax.typeof(x).weak_type == aval.weak_type
     if same or jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return x
+    from jax.extend.core.primitives import convert_element_type_p
+
     return convert_element_type_p.bind(x, new_dtype=aval.dtype, weak_type=aval.weak_type, sharding=None)
 
 
+def as_function(closed: Any) -> Callable[..., list[Any]]:
+    """The function that a closed jaxpr is."""
+    from jax.extend.core import jaxpr_as_fun
+
+    return jaxpr_as_fun(closed)
+
+
+def is_literal(v: Any) -> bool:
+    """Whether this is a number in a jaxpr (a `jax.extend.core.Literal`), and no variable."""
+    return hasattr(v, "val")
+
+
 def literal(v: Any) -> np.ndarray:
-    """The value of a `Literal` of a jaxpr."""
+    """The value of such a number."""
     return np.asarray(v.val, v.aval.dtype)
 
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal as Constant
 
 from xorjax.jaxprs import (
     Equation,
     bound,
     computed_once,
     derivative,
+    is_literal,
     literal,
     opened,
     real_cotangents,
@@ -40,12 +40,12 @@ def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
     jaxpr, _ = opened(closed)
     mapped = {v for v, is_mapped in zip(jaxpr.invars, are_mapped, strict=True) if is_mapped}
     for eqn in jaxpr.eqns:
-        operands = [not isinstance(v, Constant) and v in mapped for v in eqn.invars]
+        operands = [not is_literal(v) and v in mapped for v in eqn.invars]
         if any(operands):
             find = _MAPPED.get(eqn.primitive.name)
             results = [True] * len(eqn.outvars) if find is None else find(eqn.params, operands)
             mapped.update(v for v, is_mapped in zip(eqn.outvars, results, strict=True) if is_mapped)
-    return [not isinstance(v, Constant) and v in mapped for v in jaxpr.outvars]
+    return [not is_literal(v) and v in mapped for v in jaxpr.outvars]
 
 
 def _scan_mapped(params: Any, operands: list[bool]) -> list[bool]:
@@ -119,10 +119,10 @@ class Lanes:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
         def read(v: Any) -> Any:
-            return literal(v) if isinstance(v, Constant) else env[v]
+            return literal(v) if is_literal(v) else env[v]
 
         variables = [v for eqn in jaxpr.eqns for v in eqn.invars] + jaxpr.outvars
-        uses = Counter(v for v in variables if not isinstance(v, Constant))
+        uses = Counter(v for v in variables if not is_literal(v))
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
             with eqn.ctx.manager:

@@ -11,9 +11,8 @@ from jax import lax
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.extend.core import jaxpr_as_fun
 
-from xorjax.jaxprs import opened, primitives, typed
+from xorjax.jaxprs import as_function, opened, primitives, typed
 from xorjax.lane_control import Lanes, avals_of, values_of
 from xorjax.lane_rules import Lane
 from xorjax.scalar_control import from_leaves, n_leaves
@@ -81,7 +80,7 @@ def run_program(program: Program, n_lanes: int, *leaves: Any) -> list[Any]:
     names = primitives(closed)
     if not names <= ARITHMETIC or names.isdisjoint(LOOPS):
         return plain(*leaves)
-    native = jax.custom_jvp(lambda *leaves: _native(jaxpr_as_fun(closed), leaves))
+    native = jax.custom_jvp(lambda *leaves: _native(as_function(closed), leaves))
     native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
     return native(*leaves)
 
@@ -168,7 +167,7 @@ def _run_contract(program: Program, n_lanes: int, materialize: bool, *leaves: An
 
 
 def _run_vmap(program: Program, n_lanes: int, materialize: bool, *leaves: Any) -> list[Any]:
-    member = jaxpr_as_fun(program.closed)  # closes over what is traced
+    member = as_function(program.closed)  # closes over what is traced
     n_traced = len(traced_consts(program.closed))
     axes = [-1 if is_mapped else None for is_mapped in program.are_mapped[n_traced:]]
     out_axes = [-1 if is_lane else None for is_lane in program.are_lanes]

@@ -31,8 +31,9 @@ MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster 
 MAX_CONTRACT = 100_000  # and up to which the second is
 
 # Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
-# every loop, many do not stay in the cache, and at the second depth powers of two compete for places in it.
-LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 48, "vmap": 64}
+# every loop, and many do not stay in the cache, where powers of two of large arrays compete for places.
+LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 32, "vmap": 64}
+LARGE, LARGE_LANES = 16_000, 48  # at the second depth: beyond so many operations, so many lanes
 # For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and
 # fewer where an operation has no rule and may take long.
 BLOCK_OPERATIONS = 2**16
@@ -194,7 +195,7 @@ def planned(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation
         vectors = BLOCK_OPERATIONS // max(1, operations, n_elements) // VECTORS
         lanes = min(VECTORS * max(1, vectors), MAX_LANES)
     else:
-        lanes = LOOP_LANES[chosen]
+        lanes = LARGE_LANES if chosen == "contract" and operations > LARGE else LOOP_LANES[chosen]
     lanes = max(1, min(lanes, BLOCK_ELEMENTS // max(1, n_elements)))
     return Explanation(chosen, operations, lanes, f"up to {operations:,} scalar operations, {why}")
 

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
-from xorjax.jaxprs import Equation, as_known, bodies, bound, literal, opened, typed
+from xorjax.jaxprs import Equation, as_known, bodies, bound, is_literal, literal, opened, typed
 from xorjax.scalar_control import CONTROL_FLOW, from_leaves
 from xorjax.scalar_indexing import INDEXING_RULES
 from xorjax.scalar_reductions import REDUCTION_RULES
@@ -142,7 +141,7 @@ class Scalars:
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(v: Any) -> Value:
-            return literal(v) if isinstance(v, Literal) else env[v]
+            return literal(v) if is_literal(v) else env[v]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
