@@ -260,6 +260,7 @@ def test_without_its_extra_the_command_says_which():
 
 def interrupted(args, when):
     """Runs the command, sends SIGINT once its live progress matches `when`; its code, stdout and stderr."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and by what it starts, in a background job
     with subprocess.Popen(
         [*COMMAND, *args],
         stdout=subprocess.PIPE,
