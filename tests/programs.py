@@ -319,5 +319,24 @@ PROGRAMS: dict[str, Program] = {
         smooth=False,
     ),
     "large array": Program(lambda x, y: (jnp.ones((70, 70)) * x).sum() * 1e-3 + y, (F(), F(2)), exact=False),
+    "bytes": Program(
+        lambda x: lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint8), jnp.float32),
+        (F(2),),
+        smooth=False,
+    ),
+    "index of another dtype": Program(
+        lambda x: lax.dynamic_update_index_in_dim(x, lax.dynamic_index_in_dim(x, jnp.uint8(1)), jnp.uint8(2), 0),
+        (F(3),),
+    ),
+    "products of products in a loop": Program(
+        lambda x: lax.fori_loop(
+            0, 1, lambda _, x: (lambda a: jnp.matmul(a + jnp.matmul(2.0 * a, a), x))(x @ x.mT), x
+        ),
+        (Unit(1, 2, 2),),
+        exact=False,
+    ),
+    "products as what a loop carries": Program(
+        lambda x: lax.fori_loop(0, 3, lambda _, x: x @ x, x), (Unit(8, 8),), exact=False
+    ),
     "barrier": Program(lambda x: sum(lax.optimization_barrier((x, x * 2, np.float32(3)))), (F(2),), exact=False),
 }

@@ -115,6 +115,18 @@ def test_hyper_parameters_are_shared_or_one_for_each_member():
     assert results.loss[0] != results.loss[1]
 
 
+@pytest.mark.lenient
+def test_an_optimizer_of_products_of_its_own_products():
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.contrib.muon(h["learning_rate"]), epochs=100)
+    in_lanes, plain = (xj.train_ensemble(trainer, range(8), RATE, engine=engine) for engine in ("lanes", "vmap"))
+    np.testing.assert_allclose(in_lanes.loss, plain.loss, rtol=1e-3)
+
+
+def test_other_random_generators_are_refused():
+    with jax.default_prng_impl("rbg"), pytest.raises(ValueError, match="jax_default_prng_impl='rbg' must be"):
+        xj.train_ensemble(TRAINER, range(8), RATE)
+
+
 @pytest.mark.parametrize("engine", ["lanes", "vmap"])
 def test_a_hyper_parameter_may_be_a_vector(engine):
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["rates"][0] + h["rates"][1]), epochs=20, record_every=5)

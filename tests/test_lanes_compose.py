@@ -192,6 +192,14 @@ def test_double_precision(way):
         assert_alike(counted(x), jax.vmap(lambda x: (jnp.argmax(x), jnp.arange(2) + 2**40, x[jnp.argmin(x)]))(x))
 
 
+@by_depth
+def test_indices_of_64_bits(depth):
+    with jax.enable_x64(True):
+        x = jnp.arange(20.0).reshape(5, 4)
+        doubled = xj.lane_vmap(lambda x: lax.fori_loop(0, 3, lambda i, c: c.at[i].set(c[i] * 2), x), depth=depth)
+        np.testing.assert_array_equal(doubled(x), np.asarray(x) * [2, 2, 2, 1])
+
+
 NUMBERS = {
     "bfloat16": (lambda w: jnp.sum(jnp.tanh(w @ w), 0), drawn(5, 2, 2, dtype=jnp.bfloat16), 2e-2),
     "float16": (lambda w: w @ w * 2 - w.max(), drawn(5, 2, 2, dtype=jnp.float16), 1e-2),
@@ -281,6 +289,14 @@ def test_axes_are_those_of_vmap(name, depth):
 
 
 @by_depth
+def test_a_list_of_outputs_takes_a_list_of_axes(depth):
+    def both(x):
+        return [x, x * 2]
+
+    assert_alike(xj.lane_vmap(both, 0, [0, 1], depth=depth)(X), jax.vmap(both, 0, [0, 1])(X))
+
+
+@by_depth
 def test_static_arguments_are_closed_over(depth):
     for power in (1, 2, 3):
         assert_alike(xj.lane_vmap(partial(lambda n, x: x**n, power), depth=depth)(X), X**power)
@@ -300,6 +316,7 @@ WRONG = {
     "no arguments": lambda vmap: vmap(lambda: jnp.zeros(2))(),
     "output mapped, but said not to be": lambda vmap: vmap(net, 0, None)(W, X),
     "another tree of outputs": lambda vmap: vmap(net, 0, (0, 0))(W, X),
+    "a list for a tuple of outputs": lambda vmap: vmap(lambda w: (w, w), 0, [0, 0])(W),
     "output axis out of range": lambda vmap: vmap(net, 0, 3)(W, X),
     "not an array": lambda vmap: vmap(net)("W", X),
     "no function": lambda vmap: vmap(3)(W),
@@ -339,6 +356,20 @@ def test_operations_are_counted():
     assert xj.scalar_operations(lambda x: lax.fori_loop(0, 9, lambda i, x: x * 2, x), x) == 3 + 1
     assert xj.scalar_operations(lambda x: jnp.zeros(3) + jnp.arange(3.0) * 2, x) == 0
     assert xj.scalar_operations(lambda x: x + x, jax.ShapeDtypeStruct((7,), jnp.float32)) == 7
+
+
+@pytest.mark.parametrize(
+    "fn", [jnp.log, lambda x: 1 / x, lambda x: jnp.exp(1000 + x), lambda x: 1 + jnp.cos(jnp.log(x))]
+)
+def test_zeros_times_what_may_not_be_finite_are_not_assumed_to_be_zeros(fn):
+    x, zeros = jnp.zeros(2), jnp.zeros(2)
+    assert jnp.isnan(xj.scalarize(lambda x: zeros * fn(x), assume_finite=True)(x)).all()
+    assert xj.scalar_operations(lambda x: zeros * jnp.tanh(3 * x - 1), x, assume_finite=True) == 6
+
+
+def test_large_arrays_pass_a_barrier_whole():
+    jaxpr = jax.make_jaxpr(xj.scalarize(lambda x: lax.optimization_barrier(x) * 2))(jnp.zeros(5_000))
+    assert len(jaxpr.eqns) <= 3
 
 
 def test_too_many_operations_are_refused_by_their_number():

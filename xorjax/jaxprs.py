@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
 
@@ -88,18 +87,19 @@ def bodies(eqn: Equation) -> list[Any]:
     return [v for v in values if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
 
 
-def called(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)` as a call that XLA keeps one, so that neither side is compiled with the other in view."""
-    with set_xla_metadata(inlineable="false"):
-        return jax.jit(fn)(*args)
+def called(fn: Callable[..., Any], *args: Any, native: bool = False) -> Any:
+    """`fn(*args)` as a call that XLA keeps one, so that neither side is compiled with the other in view.
 
-
-def computed_once(values: Sequence[Any]) -> Sequence[Any]:
-    """The same values, through a call, for native loops of XLA:CPU: before it, XLA computes each of them once.
-
-    It otherwise repeats cheap arithmetic for every use of its result.
+    On a CPU, `native` makes one function of it. Such a function must have more than one result, since XLA:CPU may
+    take it for a part of an operation that threads are to share.
     """
-    return called(lax.optimization_barrier, list(values))
+
+    def body(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="true", xla_cpu_small_call="false"):  # for what is called within
+            return fn(*args)
+
+    with set_xla_metadata(inlineable="false", xla_cpu_small_call=str(native).lower()):
+        return jax.jit(body)(*args)
 
 
 # Derivatives of an equation that has its own: of the operands that can have one.

@@ -5,7 +5,8 @@ Only what is mapped has lanes, and stays free of them through loops and branches
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from jax import lax
 from xorjax.jaxprs import (
     Equation,
     bound,
-    computed_once,
+    called,
     derivative,
     is_literal,
     literal,
@@ -27,12 +28,16 @@ from xorjax.jaxprs import (
 )
 from xorjax.lane_rules import LANE_RULES, Lane, spread
 
-# Results that XLA:CPU computes again for every use, rather than keep them; and how many operations done again,
-# over all uses of a value, are worth keeping it instead: 2 to 20 are alike for SGD, and few are best for Adam.
+# Results that XLA:CPU computes again for every use, rather than keep them, and what only moves them about. How
+# many operations done again, over all uses of a value, are worth keeping it: 2 to 20 are alike for SGD, and few
+# are best for Adam.
 CHEAP = frozenset(
     "abs add clamp convert_element_type integer_pow max min mul neg select_n sign square sub".split()
 )
+MOVES = frozenset("broadcast_in_dim reshape slice squeeze transpose".split())
+AGAIN = CHEAP | MOVES | {"dot_general", "pow"}
 MAX_REPEATED = 4
+MAX_CHAIN = 32  # equations
 
 
 def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
@@ -89,30 +94,97 @@ _MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
 }
 
 
+def _cost(eqn: Equation) -> int:
+    """Operations for an element of the result."""
+    if eqn.primitive.name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return 2 * prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+    return int(eqn.primitive.name not in MOVES)
+
+
+def _uses(jaxpr: Any) -> Counter[Any]:
+    """How often each variable's elements are used; by a product of matrices, once for every column or row."""
+    uses: Counter[Any] = Counter()
+    for eqn in jaxpr.eqns:
+        times = [1] * len(eqn.invars)
+        if eqn.primitive.name == "dot_general":
+            terms = _cost(eqn) // 2 * prod(eqn.outvars[0].aval.shape)
+            times = [terms // max(1, prod(v.aval.shape)) for v in eqn.invars]
+        for v, n in zip(eqn.invars, times, strict=True):
+            if not is_literal(v):
+                uses[v] += n
+    uses.update(v for v in jaxpr.outvars if not is_literal(v))
+    return uses
+
+
+class _Made(NamedTuple):
+    """How an array with lanes was made, to make it again."""
+
+    rule: Any
+    eqn: Equation
+    operands: Sequence[Any]
+    array: Any  # kept alive, since its id names it
+    cost: int  # operations for an element
+    length: int  # equations, from those whose results are kept on
+    is_new: bool  # whether simplification can surely not find it to be one of the arrays it is made of
+
+
 class Lanes:
     """The interpreter of the second depth. Values are `Lane`s, or arrays where they are not mapped."""
 
     def __init__(self, n: int, materialize: bool = False):
         self.n = n
         self.materialize = materialize
-        self._costs: dict[int, tuple[int, Any]] = {}  # of an array, by its id; and what keeps that alive
+        self._made: dict[int, _Made] = {}  # by the id of the array
+        self._materialized: dict[int, Lane] = {}  # the same
 
-    def materialized(self, *values: Any) -> Sequence[Any]:
-        """The same values, for uses so many that computing them once each is worth keeping them."""
-        if not self.materialize:
-            return values
-        once = iter(computed_once([x.array for x in values if isinstance(x, Lane)]))
-        return [Lane(next(once)) if isinstance(x, Lane) else x for x in values]
+    def inner(self) -> "Lanes":
+        """For what is traced by itself: of the values outside it, nothing is made again there."""
+        return Lanes(self.n, self.materialize)
 
-    def kept(self, eqn: Equation, operands: Sequence[Any], outs: Sequence[Any], uses: Any) -> Sequence[Any]:
-        """The results of an equation, materialized where XLA would compute too much again for their uses."""
-        if not self.materialize or eqn.primitive.name not in CHEAP:
-            return outs
-        cost = 1 + sum(self._costs.get(id(x.array), (0, None))[0] for x in operands if isinstance(x, Lane))
-        if cost * (uses[eqn.outvars[0]] - 1) > MAX_REPEATED:
-            return self.materialized(*outs)
-        self._costs.update((id(x.array), (cost, x.array)) for x in outs)
-        return outs
+    def materialized(self, x: Any) -> Any:
+        """The same value, for uses so many that computing it once is worth keeping it.
+
+        What makes it is done by a call, which XLA keeps one. (Not passed through one: XLA takes what a call
+        returns for another array than what it was given, and may write a third over both.)
+        """
+        made = self._made.get(id(x.array)) if isinstance(x, Lane) else None
+        if made is None or not made.is_new:
+            return x
+        key = id(x.array)
+        if key not in self._materialized:
+            array, _ = lax.optimization_barrier(called(lambda: (self._made_again(x).array, np.int32(0))))
+            self._materialized[key] = Lane(array)
+        return self._materialized[key]
+
+    def _made_again(self, x: Any) -> Any:
+        if not isinstance(x, Lane):
+            return x
+        if id(x.array) in self._materialized:
+            return self._materialized[id(x.array)]
+        made = self._made.get(id(x.array))
+        if made is None:
+            return x
+        with made.eqn.ctx.manager:
+            return made.rule(self, made.eqn, *map(self._made_again, made.operands))[0]
+
+    def kept(self, eqn: Equation, rule: Any, operands: Sequence[Any], out: Lane, n_uses: int) -> Lane:
+        """The result of an equation, materialized where XLA would compute too much again for its uses."""
+        name = eqn.primitive.name
+        if any(isinstance(x, Lane) and x.array is out.array for x in operands):
+            return out
+        before = [m for x in operands if isinstance(x, Lane) and (m := self._made.get(id(x.array)))]
+        length = 1 + sum(made.length for made in before)
+        if length > MAX_CHAIN:
+            return out
+        lanes = {id(x.array) for x in operands if isinstance(x, Lane)}
+        is_new = name in ("dot_general", "pow") or (name in ("add", "mul", "sub") and len(lanes) == 2)
+        cost = _cost(eqn) + sum(made.cost for made in before)
+        is_new = is_new or any(made.is_new for made in before)
+        self._made[id(out.array)] = _Made(rule, eqn, operands, out.array, cost, length, is_new)
+        if name == "pow" or cost * (n_uses - 1) > MAX_REPEATED:
+            return self.materialized(out)
+        return out
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         """The values of a jaxpr's results."""
@@ -121,8 +193,7 @@ class Lanes:
         def read(v: Any) -> Any:
             return literal(v) if is_literal(v) else env[v]
 
-        variables = [v for eqn in jaxpr.eqns for v in eqn.invars] + jaxpr.outvars
-        uses = Counter(v for v in variables if not is_literal(v))
+        uses = _uses(jaxpr) if self.materialize else Counter()
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
             with eqn.ctx.manager:
@@ -133,7 +204,8 @@ class Lanes:
                     outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                     if outs is NotImplemented:
                         outs = self.by_vmap(lambda *arrays, eqn=eqn: bound(eqn, arrays), operands)
-                    outs = self.kept(eqn, operands, outs, uses)
+                    elif self.materialize and eqn.primitive.name in AGAIN:
+                        outs = [self.kept(eqn, rule, operands, outs[0], uses[eqn.outvars[0]])]
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -181,7 +253,9 @@ def _scan(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
 
     def body(carry: Any, xs_arrays: Any) -> Any:
         xs_values = values_of(xs_arrays, [isinstance(x, Lane) for x in xs])
-        outs = lanes.evaluate(jaxpr, jaxpr_consts, [*consts, *values_of(carry, are_lanes[:n_carry]), *xs_values])
+        outs = lanes.inner().evaluate(
+            jaxpr, jaxpr_consts, [*consts, *values_of(carry, are_lanes[:n_carry]), *xs_values]
+        )
         arrays = lanes.held(outs, out_avals, are_lanes)
         return arrays[:n_carry], arrays[n_carry:]
 
@@ -208,14 +282,15 @@ def _while(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
 
     def holds(carry: Any) -> Any:
         values = [*cond_consts, *values_of(carry, are_lanes)]
-        return lanes.evaluate(*opened(eqn.params["cond_jaxpr"]), values)[0]
+        return lanes.inner().evaluate(*opened(eqn.params["cond_jaxpr"]), values)[0]
 
     cond_is_lane = mapped_results(
         eqn.params["cond_jaxpr"], [isinstance(x, Lane) for x in cond_consts] + are_lanes
     )[0]
 
     def body(carry: Any) -> Any:
-        outs = lanes.evaluate(*opened(eqn.params["body_jaxpr"]), [*body_consts, *values_of(carry, are_lanes)])
+        values = [*body_consts, *values_of(carry, are_lanes)]
+        outs = lanes.inner().evaluate(*opened(eqn.params["body_jaxpr"]), values)
         new = lanes.held(outs, avals, are_lanes)
         if not cond_is_lane:
             return new
@@ -234,7 +309,7 @@ def _cond(lanes: Lanes, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
     are_lanes = _cond_mapped(eqn.params, [isinstance(x, Lane) for x in (index, *operands)])
 
     def run(branch: Any) -> list[Any]:
-        return lanes.held(lanes.evaluate(*opened(branch), operands), avals, are_lanes)
+        return lanes.held(lanes.inner().evaluate(*opened(branch), operands), avals, are_lanes)
 
     if not isinstance(index, Lane):
         return values_of(lax.switch(index, [lambda branch=branch: run(branch) for branch in branches]), are_lanes)
@@ -242,10 +317,7 @@ def _cond(lanes: Lanes, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
     results, *others = map(run, branches)
     for i, other in enumerate(others, 1):
         is_this = Lane(lax.eq(chosen, jnp.full_like(chosen, i)))
-        results = [
-            _chosen(lanes, is_this, new, old) if is_lane else old
-            for new, old, is_lane in zip(other, results, are_lanes, strict=True)
-        ]
+        results = [_chosen(lanes, is_this, new, old) for new, old in zip(other, results, strict=True)]
     return values_of(results, are_lanes)
 
 
@@ -260,7 +332,8 @@ def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     are_lanes = mapped_results(jaxpr, are_operands)
 
     def run(*arrays: Any) -> list[Any]:
-        return lanes.held(lanes.evaluate(*opened(jaxpr), values_of(arrays, are_operands)), avals, are_lanes)
+        outs = lanes.inner().evaluate(*opened(jaxpr), values_of(arrays, are_operands))
+        return lanes.held(outs, avals, are_lanes)
 
     again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
     return values_of(again(*(x.array if isinstance(x, Lane) else x for x in operands)), are_lanes)
@@ -276,7 +349,7 @@ def _called(
     in_avals, out_avals = avals_of(eqn.invars), avals_of(eqn.outvars)
 
     def call(*arrays: Any) -> list[Any]:
-        outs = lanes.evaluate(*opened(body), [Lane(a) for a in arrays])
+        outs = lanes.inner().evaluate(*opened(body), [Lane(a) for a in arrays])
         return lanes.held(outs, out_avals, [True] * len(out_avals))
 
     return call, lambda operands: lanes.held(operands, in_avals, [True] * len(in_avals))
@@ -286,7 +359,7 @@ def _applied(lanes: Lanes, fn: Callable[..., Any], arrays: Any) -> Any:
     """`fn` of a pytree of arrays with lanes, to one such."""
     members = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), arrays)
     closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(members)
-    outs = lanes.evaluate(*opened(closed), [Lane(a) for a in jax.tree.leaves(arrays)])
+    outs = lanes.inner().evaluate(*opened(closed), [Lane(a) for a in jax.tree.leaves(arrays)])
     held = lanes.held(outs, avals_of(opened(closed)[0].outvars), [True] * len(outs))
     return jax.tree.unflatten(jax.tree.structure(out_shapes), held)
 

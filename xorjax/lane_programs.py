@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
-from jax.experimental.xla_metadata import set_xla_metadata
 
-from xorjax.jaxprs import as_function, opened, primitives, typed
+from xorjax.jaxprs import as_function, called, opened, primitives, typed
 from xorjax.lane_control import Lanes, avals_of, values_of
 from xorjax.lane_rules import Lane
 from xorjax.scalar_control import from_leaves, n_leaves
@@ -95,8 +94,8 @@ def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
         whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
         return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
 
-    with set_xla_metadata(xla_cpu_small_call="true", inlineable="false"):
-        both = jax.jit(run_and_return)(*(leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full))
+    present = [leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full]
+    both = called(run_and_return, *present, native=True)
     return lax.optimization_barrier(both)[0]
 
 

@@ -54,7 +54,8 @@ def _elementwise(lanes: Any, eqn: Equation, *operands: Any) -> list[Lane]:
 def _on_arrays(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
     """What `Scalars.scalar` is for scalars; known numbers are repeated."""
     shape = next(x.shape for x in operands if not isinstance(x, np.generic))
-    return operation(*(np.full(shape, x) if isinstance(x, np.generic) else x for x in operands))
+    arrays = [lax.broadcast(np.asarray(x), shape) if isinstance(x, np.generic) else x for x in operands]
+    return operation(*arrays)
 
 
 def _choose(condition: Any, yes: Any, no: Any) -> Any:
@@ -66,7 +67,7 @@ def _choose(condition: Any, yes: Any, no: Any) -> Any:
 def _pow(lanes: Any, eqn: Equation, x: Any, y: Any) -> list[Lane]:
     known = isinstance(x, np.ndarray) and not x.ndim
     if known and has_known_base(x[()], y.array):
-        return list(lanes.materialized(Lane(power(_on_arrays, _choose, x[()], y.array))))
+        return [Lane(power(_on_arrays, _choose, x[()], y.array))]
     return _elementwise(lanes, eqn, x, y)
 
 
@@ -106,10 +107,8 @@ def _tile(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
 
 
 def _bitcast_convert_type(lanes: Any, eqn: Equation, x: Lane) -> Any:
-    new = eqn.params["new_dtype"]
-    if x.array.dtype.itemsize != new.itemsize:  # the axis that it adds or takes away is the last
-        return NotImplemented
-    return [Lane(lax.bitcast_convert_type(x.array, new))]
+    lanes_first = lax.bitcast_convert_type(jnp.moveaxis(x.array, -1, 0), eqn.params["new_dtype"])
+    return [Lane(jnp.moveaxis(lanes_first, 0, -1))]  # the axis that it may add or take away is the last
 
 
 def _pad(lanes: Any, eqn: Equation, x: Any, padding: Any) -> Any:
@@ -127,7 +126,8 @@ def _slice(lanes: Any, eqn: Equation, x: Lane) -> list[Lane]:
 def _dynamic_slice(lanes: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
     if any(isinstance(start, Lane) for start in starts):
         return NotImplemented
-    return [Lane(lax.dynamic_slice(x.array, [*starts, np.int32(0)], (*eqn.params["slice_sizes"], lanes.n)))]
+    sizes = (*eqn.params["slice_sizes"], lanes.n)
+    return [Lane(lax.dynamic_slice(x.array, [*starts, _first_lane(starts)], sizes))]
 
 
 def _dynamic_update_slice(lanes: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
@@ -135,7 +135,12 @@ def _dynamic_update_slice(lanes: Any, eqn: Equation, x: Any, update: Any, *start
         return NotImplemented
     arrays = [spread(lanes.n, a, v.aval.shape) for a, v in zip((x, update), eqn.invars, strict=False)]
     whole, part = arrays
-    return [Lane(lax.dynamic_update_slice(whole, part, [*starts, np.int32(0)]))]
+    return [Lane(lax.dynamic_update_slice(whole, part, [*starts, _first_lane(starts)]))]
+
+
+def _first_lane(starts: Sequence[Any]) -> Any:
+    """Where all lanes begin, in the dtype of the other starts, which must be one."""
+    return np.zeros((), jnp.result_type(starts[0]) if starts else np.int32)
 
 
 def _gather(lanes: Any, eqn: Equation, x: Any, indices: Any) -> Any:
@@ -206,7 +211,7 @@ def _dot_general(lanes: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
         array = lax.transpose(array, (*order, len(shape)) if ends else order)
         return lax.reshape(array, (n_terms, prod(sizes[0]), prod(sizes[1]), *ends)), *sizes
 
-    lhs, rhs = lanes.materialized(lhs, rhs)
+    lhs, rhs = lanes.materialized(lhs), lanes.materialized(rhs)
     left, batch_shape, rows = arranged(lhs, lhs_shape, lhs_batch, lhs_contract)
     right, _, columns = arranged(rhs, rhs_shape, rhs_batch, rhs_contract)
     full = (prod(batch_shape), prod(rows), prod(columns), lanes.n)

@@ -77,8 +77,8 @@ def lane_vmap(
     The result is compiled (`jax.jit` is part of it) and equals that of vmap to rounding. Sums and products of
     matrices run from the first term to the last in every member. On CPUs, members run in blocks of one size, the
     last one filled up, so that no member's bits depend on how many others there are; see `explain` for the size.
-    (Not for programs that print or call Python, whose members run as they are.) `jax.linear_transpose` does not
-    go through it.
+    (Not for programs that print or call Python, whose members run as they are, nor for JAX's "rbg" generators,
+    which draw numbers for all members at once.) `jax.linear_transpose` does not go through it.
 
     Args:
       fn: a function of pytrees of arrays to pytrees of arrays.
@@ -222,7 +222,8 @@ class _Call:
     def __init__(self, fn: Callable[..., Any], in_axes: Any, args: Any, kwargs: Any):
         leaves, tree = jax.tree.flatten((args, kwargs))
         try:
-            axes = [*_axes(in_axes, args), *_axes(0, kwargs)]
+            in_axes_tuple = tuple(in_axes) if isinstance(in_axes, list) else in_axes  # as `jax.vmap` takes it
+            axes = [*_axes(in_axes_tuple, args), *_axes(0, kwargs)]
             axes = [
                 None if axis is None else range(leaf.ndim)[axis] for leaf, axis in zip(leaves, axes, strict=True)
             ]
@@ -260,8 +261,6 @@ def _without(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
 
 def _axes(axes: Any, tree: Any) -> list[Any]:
     """One axis for each leaf of the tree, of which `axes` is a prefix."""
-    if isinstance(axes, list):
-        axes = tuple(axes)
     found: list[Any] = []
     jax.tree.map(
         lambda axis, part: found.extend([axis] * len(jax.tree.leaves(part))),

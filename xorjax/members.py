@@ -11,14 +11,22 @@ from xorjax._checks import real_array
 from xorjax.training import HParams
 
 MAX_SEED = 2**32 - 1
+GENERATOR = "threefry2x32"  # JAX's default
 
 
 def checked_seeds(seeds: Any) -> range | np.ndarray:
     """The seeds as a range, which costs no memory, or an array.
 
     Raises:
-      TypeError, ValueError: if they are not whole numbers from 0 to 2^32 − 1, at least one of them.
+      TypeError, ValueError: if they are not whole numbers from 0 to 2^32 − 1, at least one of them, or JAX is set
+        to another generator of random numbers than its default.
     """
+    generator = jax.config.jax_default_prng_impl  # pyright: ignore[reportAttributeAccessIssue]
+    if generator != GENERATOR:
+        raise ValueError(
+            f"jax_default_prng_impl={generator!r} must be {GENERATOR!r}: the numbers that "
+            f"the others draw for a member depend on its company."
+        )
     if isinstance(seeds, range):
         checked, ends = seeds, [*seeds[:1], *seeds[-1:]]
     else:

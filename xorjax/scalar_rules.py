@@ -122,11 +122,24 @@ def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
     return None
 
 
+# Operations with finite results for finite operands, overflow aside.
+TAME = frozenset(
+    """abs add add_any asinh atan cbrt ceil clamp clz convert_element_type copy cos erf erfc floor imag logistic
+    max min mul neg real reduce_precision round select_n sign sin square stop_gradient sub tanh""".split()
+)
+
+
+def stays_finite(name: str, operands: Sequence[Any], params: dict[str, Any]) -> bool:
+    if name == "integer_pow":
+        return params["y"] >= 0
+    return name in TAME or (name == "div" and is_known(operands[1]) and not _is_zero(operands[1]))
+
+
 # Elementwise operations.
 
 ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz
-    complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1
+    complex conj convert_element_type copy cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1
     floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic
     lt lt_to max min mul mulhi name ne neg nextafter not one_minus_square or polygamma polynomial population_count
     pow real reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
@@ -145,7 +158,7 @@ def _elementwise(scalars: Any, eqn: Equation, *operands: Any) -> Any:
             return _converted(eqn, *operands) if name == "convert_element_type" else NotImplemented
         with np.errstate(all="ignore"):
             return [np.asarray(FOLDED[name](*arrays), out.aval.dtype)]
-    if name in ("copy", "copy_p"):
+    if name == "copy":
         return [arrays[0]]
     bind = eqn.primitive.bind
     each = [scalars.scalar(name, bind, *xs, **eqn.params) for xs in zip(*(a.flat for a in arrays), strict=True)]
@@ -236,6 +249,8 @@ def _pow(scalars: Any, eqn: Equation, x: Any, y: Any) -> Any:
 
 
 def _optimization_barrier(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
+    if any(prod(v.aval.shape) > MAX_APART for v in eqn.invars):
+        return NotImplemented
     arrays = [scalars.apart(x) for x in operands]
     unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
     passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))

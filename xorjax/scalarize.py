@@ -30,6 +30,7 @@ from xorjax.scalar_rules import (
     is_known,
     objects,
     simplified,
+    stays_finite,
 )
 
 MAX_OPERATIONS = 20_000
@@ -59,9 +60,10 @@ def scalarize(
 
     Args:
       fn: any function of pytrees of arrays to pytrees of arrays.
-      assume_finite: whether a product with a constant 0 is 0, whatever the other factor (so not NaN, if that
-        is infinite or NaN), and a sum with a constant 0.0 its other term (so −0.0 stays −0.0). Saves
-        operations where data are constants with zeros among them, such as the truth table of XOR.
+      assume_finite: whether a product with a constant 0 is 0 (so not NaN, if an argument is infinite or NaN),
+        and a sum with a constant 0.0 its other term (so −0.0 stays −0.0). Saves operations where data are
+        constants with zeros among them, such as the truth table of XOR. Not for what depends on a logarithm, a
+        quotient or another operation that may not be finite though its operands are.
       max_operations: a program that could have more is refused, since compiling it would take minutes.
 
     Raises:
@@ -110,15 +112,17 @@ def bound_on_operations(jaxpr: Any, largest: float = MAX_APART) -> int:
 class Scalars:
     """The interpreter at one level of control flow; bodies of loops have one of their own."""
 
-    def __init__(self, assume_finite: bool, count: list[int] | None = None):
+    def __init__(self, assume_finite: bool, outer: "Scalars | None" = None):
         self.assume_finite = assume_finite
-        self.count = [0] if count is None else count  # of scalar operations, shared by all levels
+        self.count = [0] if outer is None else outer.count  # of scalar operations, shared by all levels
+        # What may not be finite though all arguments are, by id, and what it depends on; shared as well.
+        self._wild: dict[int, Any] = {} if outer is None else outer._wild
         self._written: dict[Any, Any] = {}  # operation and operands -> (result, what keeps the ids alive)
         self._apart: dict[int, tuple[Any, np.ndarray]] = {}  # array and elements, by the id of the array
         self._whole: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
 
     def inner(self) -> "Scalars":
-        return Scalars(self.assume_finite, self.count)
+        return Scalars(self.assume_finite, self)
 
     def applied(self, fn: Callable[..., Any], *args: Any, max_operations: float = inf, **kwargs: Any) -> Any:
         """`fn(*args)`, scalarized."""
@@ -150,6 +154,9 @@ class Scalars:
                 outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                 if outs is NotImplemented:
                     outs = self.as_it_is(eqn, operands)
+                if self.assume_finite and (rule is None or eqn.primitive.name in CONTROL_FLOW):
+                    for element in (e for out in outs for e in self._elements(out)):
+                        self._wild[id(element)] = element
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -159,6 +166,12 @@ class Scalars:
         outs = bound(eqn, arrays)
         self.count[0] += sum(prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
         return outs
+
+    def _elements(self, value: Value) -> list[Any]:
+        """Those that are not known, or the value itself if it is large."""
+        if getattr(value, "size", 0) > MAX_APART:
+            return [value]
+        return [e for e in self.apart(value).flat if not is_known(e)]
 
     def apart(self, value: Value) -> np.ndarray:
         """The elements of a value."""
@@ -201,13 +214,17 @@ class Scalars:
         if known and name in FOLDED and is_foldable(name, operands):
             with np.errstate(all="ignore"):
                 return FOLDED[name](*operands)
-        simple = simplified(name, operands, self.assume_finite)
+        is_tame = self.assume_finite and not any(id(x) in self._wild for x in operands)
+        simple = simplified(name, operands, is_tame)
         if simple is not None:
             return simple
         key = (name, *(item for item in params.items() if item[1] is not None), *map(_identity, operands))
         if key not in self._written:
             self.count[0] += 1
-            self._written[key] = operation(*operands, **params), operands
+            result = operation(*operands, **params)
+            self._written[key] = result, operands
+            if self.assume_finite and not (is_tame and stays_finite(name, operands, params)):
+                self._wild[id(result)] = result
         return self._written[key][0]
 
     def selected(self, index: Any, *elements: Any) -> Any:

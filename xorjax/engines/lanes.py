@@ -70,10 +70,12 @@ def _advance(
     hparams = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, size, *leaf.shape[1:]), hparams)
 
     def part(tree: Any, i: Any) -> Any:
-        return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, i, keepdims=False), tree)
+        take = partial(lax.dynamic_index_in_dim, index=i, keepdims=False, allow_negative_indices=False)
+        return jax.tree.map(take, tree)
 
     def put(whole: Any, new: Any, i: Any) -> Any:
-        return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), whole, new)
+        set_at = partial(lax.dynamic_update_index_in_dim, index=i, axis=0, allow_negative_indices=False)
+        return jax.tree.map(set_at, whole, new)
 
     def train_block(carry: tuple[Any, State, Info | None]) -> tuple[Any, State, Info | None]:
         i, states, infos = carry
