@@ -178,9 +178,9 @@ class Lanes:
         if length > MAX_CHAIN:
             return out
         lanes = {id(x.array) for x in operands if isinstance(x, Lane)}
-        is_new = name in ("dot_general", "pow") or (name in ("add", "mul", "sub") and len(lanes) == 2)
         cost = _cost(eqn) + sum(made.cost for made in before)
-        is_new = is_new or any(made.is_new for made in before)
+        is_new = name == "pow" or (len(lanes) == 2 and name in ("add", "mul", "sub", "dot_general"))
+        is_new = is_new or any(made.is_new for made in before) or (name == "dot_general" and _cost(eqn) > 2)
         self._made[id(out.array)] = _Made(rule, eqn, operands, out.array, cost, length, is_new)
         if name == "pow" or cost * (n_uses - 1) > MAX_REPEATED:
             return self.materialized(out)
