@@ -281,6 +281,13 @@ PROGRAMS: dict[str, Program] = {
         exact=False,
     ),
     "jit": Program(lambda x: jax.jit(lambda y: y @ y)(x) + jax.jit(jnp.sin)(x), (F(2, 2),), exact=False),
+    "gradient of a checkpointed scan": Program(  # a closed call, which JAX makes only here
+        lambda w, xs: jax.grad(
+            jax.checkpoint(lambda w: lax.scan(lambda c, x: (jnp.sin(c * w + x), c * x), w, xs)[0])
+        )(w),
+        (F(), F(3)),
+        exact=False,
+    ),
     "checkpoint": Program(
         lambda x, w: jax.checkpoint(lambda w: jnp.tanh(w @ x).sum())(w), (F(2), F(2, 2)), exact=False
     ),

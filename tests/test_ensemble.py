@@ -250,6 +250,16 @@ def test_settings_of_the_calling_thread_hold_for_the_work():
     np.testing.assert_allclose(results.loss[2], alone.loss, rtol=1e-12)
 
 
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+def test_a_setting_holds_for_a_trainer_that_ran_with_another(engine):
+    single = xj.train_ensemble(TRAINER, range(3), RATE, engine=engine)
+    with jax.enable_x64(True):
+        double = xj.train_ensemble(TRAINER, range(3), RATE, engine=engine)
+    assert single.loss.dtype == np.float32
+    assert double.loss.dtype == double.params[0].kernel.dtype == np.float64
+    assert_results_equal(single, xj.train_ensemble(TRAINER, range(3), RATE, engine=engine))
+
+
 def test_members_of_a_low_precision_model():
     trainer = xj.trainer(
         xj.mlp((2, 2, 1), dtype=jnp.bfloat16), XOR, optax.sgd(1.0, 0.5), epochs=20, batch_size=3, record_every=2

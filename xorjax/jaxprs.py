@@ -14,6 +14,15 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 Equation = Any  # jax.extend.core.JaxprEqn, for whose abstract values checkers know no shape
 
+# The names that calls have had, by version of JAX.
+INLINED = ("closed_call", "eval_jaxpr", "jit", "pjit")
+CHECKPOINTS = ("checkpoint", "remat", "remat2")
+
+
+def body_of(params: dict[str, Any]) -> Any:
+    """The jaxpr that such a call is of."""
+    return params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+
 
 def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants; newer versions of JAX have one class for open and closed ones."""

@@ -3,10 +3,8 @@
 Only what is mapped has lanes, and stays free of them through loops and branches where it can.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +12,11 @@ import numpy as np
 from jax import lax
 
 from xorjax.jaxprs import (
+    CHECKPOINTS,
+    INLINED,
     Equation,
+    body_of,
     bound,
-    called,
     derivative,
     is_literal,
     literal,
@@ -26,18 +26,8 @@ from xorjax.jaxprs import (
     scan_counts,
     with_nones,
 )
+from xorjax.lane_reuse import AGAIN, Reuse, uses
 from xorjax.lane_rules import LANE_RULES, Lane, spread
-
-# Results that XLA:CPU computes again for every use, rather than keep them, and what only moves them about. How
-# many operations done again, over all uses of a value, are worth keeping it: 4 to 16 are alike for SGD, 32 are a
-# tenth slower, and few are best for Adam.
-CHEAP = frozenset(
-    "abs add clamp convert_element_type integer_pow max min mul neg select_n sign square sub".split()
-)
-MOVES = frozenset("broadcast_in_dim reshape slice squeeze transpose".split())
-AGAIN = CHEAP | MOVES | {"dot_general", "pow"}
-MAX_REPEATED = 4
-MAX_CHAIN = 32  # equations
 
 
 def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
@@ -85,8 +75,8 @@ def _cond_mapped(params: Any, operands: list[bool]) -> list[bool]:
 
 _MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
     **dict.fromkeys(
-        ("jit", "pjit", "closed_call", "checkpoint", "remat", "remat2"),
-        lambda params, operands: mapped_results(params["jaxpr"], operands),
+        (*INLINED, *CHECKPOINTS),
+        lambda params, operands: mapped_results(body_of(params), operands),
     ),
     "cond": _cond_mapped,
     "scan": _scan_mapped,
@@ -94,97 +84,17 @@ _MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
 }
 
 
-def _cost(eqn: Equation) -> int:
-    """Operations for an element of the result."""
-    if eqn.primitive.name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        return 2 * prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
-    return int(eqn.primitive.name not in MOVES)
-
-
-def _uses(jaxpr: Any) -> Counter[Any]:
-    """How often each variable's elements are used; by a product of matrices, once for every column or row."""
-    uses: Counter[Any] = Counter()
-    for eqn in jaxpr.eqns:
-        times = [1] * len(eqn.invars)
-        if eqn.primitive.name == "dot_general":
-            terms = _cost(eqn) // 2 * prod(eqn.outvars[0].aval.shape)
-            times = [terms // max(1, prod(v.aval.shape)) for v in eqn.invars]
-        for v, n in zip(eqn.invars, times, strict=True):
-            if not is_literal(v):
-                uses[v] += n
-    uses.update(v for v in jaxpr.outvars if not is_literal(v))
-    return uses
-
-
-class _Made(NamedTuple):
-    """How an array with lanes was made, to make it again."""
-
-    rule: Any
-    eqn: Equation
-    operands: Sequence[Any]
-    array: Any  # kept alive, since its id names it
-    cost: int  # operations for an element
-    length: int  # equations, from those whose results are kept on
-    is_new: bool  # whether simplification can surely not find it to be one of the arrays it is made of
-
-
-class Lanes:
+class Lanes(Reuse):
     """The interpreter of the second depth. Values are `Lane`s, or arrays where they are not mapped."""
 
-    def __init__(self, n: int, materialize: bool = False):
+    def __init__(self, n: int, keeps: bool = False):
+        super().__init__()
         self.n = n
-        self.materialize = materialize
-        self._made: dict[int, _Made] = {}  # by the id of the array
-        self._materialized: dict[int, Lane] = {}  # the same
+        self._keeps = keeps  # what is used often
 
     def inner(self) -> "Lanes":
         """For what is traced by itself: of the values outside it, nothing is made again there."""
-        return Lanes(self.n, self.materialize)
-
-    def materialized(self, x: Any) -> Any:
-        """The same value, for uses so many that computing it once is worth keeping it.
-
-        What makes it is done by a call, which XLA keeps one. (Not passed through one: XLA takes what a call
-        returns for another array than what it was given, and may write a third over both.)
-        """
-        made = self._made.get(id(x.array)) if isinstance(x, Lane) else None
-        if made is None or not made.is_new:
-            return x
-        key = id(x.array)
-        if key not in self._materialized:
-            array, _ = lax.optimization_barrier(called(lambda: (self._made_again(x).array, np.int32(0))))
-            self._materialized[key] = Lane(array)
-        return self._materialized[key]
-
-    def _made_again(self, x: Any) -> Any:
-        if not isinstance(x, Lane):
-            return x
-        if id(x.array) in self._materialized:
-            return self._materialized[id(x.array)]
-        made = self._made.get(id(x.array))
-        if made is None:
-            return x
-        with made.eqn.ctx.manager:
-            return made.rule(self, made.eqn, *map(self._made_again, made.operands))[0]
-
-    def kept(self, eqn: Equation, rule: Any, operands: Sequence[Any], out: Lane, n_uses: int) -> Lane:
-        """The result of an equation, materialized where XLA would compute too much again for its uses."""
-        name = eqn.primitive.name
-        if any(isinstance(x, Lane) and x.array is out.array for x in operands):
-            return out
-        before = [m for x in operands if isinstance(x, Lane) and (m := self._made.get(id(x.array)))]
-        length = 1 + sum(made.length for made in before)
-        if length > MAX_CHAIN:
-            return out
-        lanes = {id(x.array) for x in operands if isinstance(x, Lane)}
-        cost = _cost(eqn) + sum(made.cost for made in before)
-        is_new = name == "pow" or (len(lanes) == 2 and name in ("add", "mul", "sub", "dot_general"))
-        is_new = is_new or any(made.is_new for made in before) or (name == "dot_general" and _cost(eqn) > 2)
-        self._made[id(out.array)] = _Made(rule, eqn, operands, out.array, cost, length, is_new)
-        if name == "pow" or cost * (n_uses - 1) > MAX_REPEATED:
-            return self.materialized(out)
-        return out
+        return Lanes(self.n, self._keeps)
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         """The values of a jaxpr's results."""
@@ -193,7 +103,7 @@ class Lanes:
         def read(v: Any) -> Any:
             return literal(v) if is_literal(v) else env[v]
 
-        uses = _uses(jaxpr) if self.materialize else Counter()
+        n_uses = uses(jaxpr) if self._keeps else {}
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
             with eqn.ctx.manager:
@@ -204,8 +114,8 @@ class Lanes:
                     outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                     if outs is NotImplemented:
                         outs = self.by_vmap(lambda *arrays, eqn=eqn: bound(eqn, arrays), operands)
-                    elif self.materialize and eqn.primitive.name in AGAIN:
-                        outs = [self.kept(eqn, rule, operands, outs[0], uses[eqn.outvars[0]])]
+                    elif self._keeps and eqn.primitive.name in AGAIN:
+                        outs = [self.kept_for(n_uses[eqn.outvars[0]], rule, eqn, operands, outs[0])]
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
@@ -237,7 +147,7 @@ def avals_of(variables: Sequence[Any]) -> list[Any]:
 
 
 def _inlined(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    return lanes.evaluate(*opened(eqn.params["jaxpr"]), operands)
+    return lanes.evaluate(*opened(body_of(eqn.params)), operands)
 
 
 def _scan(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
@@ -392,8 +302,8 @@ def _custom_vjp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
 
 RULES: dict[str, Callable[..., Any]] = {
     **LANE_RULES,
-    **dict.fromkeys(("jit", "pjit", "closed_call"), _inlined),
-    **dict.fromkeys(("checkpoint", "remat", "remat2"), _checkpoint),
+    **dict.fromkeys(INLINED, _inlined),
+    **dict.fromkeys(CHECKPOINTS, _checkpoint),
     "cond": _cond,
     "custom_jvp_call": _custom_jvp,
     "custom_vjp_call": _custom_vjp,

@@ -66,14 +66,23 @@ def _opened(program: Program) -> _Opened:
 
 
 def run_program(program: Program, n_lanes: int, *leaves: Any) -> list[Any]:
-    """The results for these lanes; on a CPU, where it is arithmetic with a loop, by one native function.
+    """The results for these lanes; on a CPU, where it is arithmetic with a loop, by one native function."""
+    return natively(partial(run_lanes, program, n_lanes), program.depth, *leaves)
+
+
+def run_lanes(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
+    """The results for these lanes, for a native function to hold or not."""
+    return _RUN[program.depth](program, n_lanes, is_native, *leaves)
+
+
+def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
+    """`run(True, *leaves)` in one native function where a CPU's can hold it, else `run(False, *leaves)`.
 
     XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
-    the body is small by its own measure, which differs between versions. Derivatives are of the program itself.
+    the body is small by its own measure, which differs between versions. Derivatives are of `run(False, …)`.
     """
-    run = partial(_RUN[program.depth], program, n_lanes)
     plain = partial(run, False)
-    if jax.default_backend() != "cpu" or program.depth == "vmap":
+    if jax.default_backend() != "cpu" or depth == "vmap":
         return plain(*leaves)
     closed = jax.make_jaxpr(partial(run, True))(*leaves)
     names = primitives(closed)
@@ -110,11 +119,11 @@ def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> 
     return jax.jvp(moving, moved, along)
 
 
-def _run_scalar(program: Program, n_lanes: int, materialize: bool, *leaves: Any) -> list[Any]:
+def _run_scalar(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
     """Scalarized, and each scalar then a vector of lanes by the rules of the other depth."""
     jaxpr, consts, n_traced, in_avals = _opened(program)
     out_avals = avals_of(jaxpr.outvars)
-    scalars, lanes = Scalars(program.assume_finite), Lanes(n_lanes, materialize)
+    scalars, lanes = Scalars(program.assume_finite), Lanes(n_lanes, is_native)
 
     def member(elements: Sequence[Any]) -> list[Any]:
         args = from_leaves(elements, in_avals)
@@ -158,14 +167,14 @@ def _put_together(lanes: Lanes, elements: Sequence[Any], aval: Any, is_lane: boo
     return jnp.stack(arrays).reshape(shape)
 
 
-def _run_contract(program: Program, n_lanes: int, materialize: bool, *leaves: Any) -> list[Any]:
+def _run_contract(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
     jaxpr, consts, n_traced, _ = _opened(program)
-    lanes, values = Lanes(n_lanes, materialize), values_of(leaves, program.are_mapped)
+    lanes, values = Lanes(n_lanes, is_native), values_of(leaves, program.are_mapped)
     outs, avals = lanes.evaluate(jaxpr, consts(values), values[n_traced:]), avals_of(jaxpr.outvars)
     return [typed(a, aval) for a, aval in zip(lanes.held(outs, avals, program.are_lanes), avals, strict=True)]
 
 
-def _run_vmap(program: Program, n_lanes: int, materialize: bool, *leaves: Any) -> list[Any]:
+def _run_vmap(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
     member = as_function(program.closed)  # closes over what is traced
     n_traced = len(traced_consts(program.closed))
     axes = [-1 if is_mapped else None for is_mapped in program.are_mapped[n_traced:]]

@@ -211,7 +211,7 @@ def _dot_general(lanes: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
         array = lax.transpose(array, (*order, len(shape)) if ends else order)
         return lax.reshape(array, (n_terms, prod(sizes[0]), prod(sizes[1]), *ends)), *sizes
 
-    lhs, rhs = lanes.materialized(lhs), lanes.materialized(rhs)
+    lhs, rhs = lanes.kept(lhs), lanes.kept(rhs)
     left, batch_shape, rows = arranged(lhs, lhs_shape, lhs_batch, lhs_contract)
     right, _, columns = arranged(rhs, rhs_shape, rhs_batch, rhs_contract)
     full = (prod(batch_shape), prod(rows), prod(columns), lanes.n)

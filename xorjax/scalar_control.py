@@ -12,7 +12,10 @@ import numpy as np
 from jax import lax
 
 from xorjax.jaxprs import (
+    CHECKPOINTS,
+    INLINED,
     Equation,
+    body_of,
     bound,
     derivative,
     opened,
@@ -62,8 +65,7 @@ def _body(scalars: Any, closed: Any, consts: Sequence[Any] = ()) -> Callable[[Se
 
 
 def _inlined(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
-    body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
-    return scalars.evaluate(*opened(body), operands)
+    return scalars.evaluate(*opened(body_of(eqn.params)), operands)
 
 
 def _scan(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
@@ -194,8 +196,8 @@ def _custom_vjp(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
 
 
 CONTROL_FLOW: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("jit", "pjit", "closed_call", "core_call"), _inlined),
-    **dict.fromkeys(("checkpoint", "remat", "remat2"), _checkpoint),
+    **dict.fromkeys(INLINED, _inlined),
+    **dict.fromkeys(CHECKPOINTS, _checkpoint),
     "cond": _cond,
     "custom_jvp_call": _custom_jvp,
     "custom_vjp_call": _custom_vjp,

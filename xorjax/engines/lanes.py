@@ -1,17 +1,20 @@
-"""Members in vector lanes: `lane_vmap` of the trainer's loop, in blocks that fit the first-level cache.
+"""Members in vector lanes: the trainer's loop as `lane_vmap` runs it, in blocks that fit the first-level cache.
 
 A block is a whole number of vectors, and every block has the same size, however few its members are: that is
 why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from xorjax.engines import Engine, Programs
+from xorjax.jaxprs import called
+from xorjax.lane_programs import Program, natively, run_lanes
 from xorjax.lanes import Explanation, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.results import Result
 from xorjax.training import HParams, State, Trainer
@@ -20,18 +23,31 @@ from xorjax.updates import Info
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
 
+class _Plan(NamedTuple):
+    """What a trainer's `advance` is for one member, and how lanes run it."""
+
+    closed: Any  # jaxpr of (state, hparams, epochs)
+    out_tree: Any
+    explanation: Explanation
+
+
+def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
+    """For the hparams of one member, arrays or their shapes. (What is traced here, JAX remembers.)"""
+    shapes = jax.eval_shape(lambda hparams: hparams, hparams)
+    hparams = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
+    state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
+    epochs = jax.ShapeDtypeStruct((), jnp.int32)
+    closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
+    return _Plan(closed, jax.tree.structure(results), planned(closed))
+
+
+def _plan_of_many(trainer: Trainer, hparams: HParams) -> _Plan:
+    return _plan(trainer, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams))
+
+
 def explained(trainer: Trainer, hparams: HParams) -> Explanation:
     """The depth for this trainer; `hparams` are those of one member, arrays or their shapes."""
-    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda hparams: hparams, hparams))
-    return _explained(trainer, tree, *((leaf.shape, leaf.dtype) for leaf in leaves))
-
-
-@lru_cache(maxsize=64)
-def _explained(trainer: Trainer, tree: Any, *leaves: tuple[tuple[int, ...], Any]) -> Explanation:
-    hparams = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
-    state = jax.eval_shape(lambda hparams: trainer.init(jax.random.key(0), hparams), hparams)
-    epochs = jax.ShapeDtypeStruct((), jnp.int32)
-    return planned(jax.make_jaxpr(trainer.advance)(state, hparams, epochs))
+    return _plan(trainer, hparams).explanation
 
 
 def block_size(trainer: Trainer, hparams: HParams) -> int:
@@ -48,7 +64,7 @@ def programs(trainer: Trainer) -> Programs:
     finish = lane_vmap(trainer.finish, in_axes=(-1, 0))
 
     def init_all(seeds: Any, hparams: HParams) -> State:
-        size = _size(trainer, hparams)
+        size = _plan_of_many(trainer, hparams).explanation.lanes
         return jax.tree.map(lambda leaf: in_blocks(leaf, size), init(seeds, hparams))
 
     def finish_all(states: State, hparams: HParams) -> Result:
@@ -57,37 +73,38 @@ def programs(trainer: Trainer) -> Programs:
     return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all))
 
 
-def _size(trainer: Trainer, hparams: HParams) -> int:
-    member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
-    return block_size(trainer, member)
-
-
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
 ) -> tuple[State, Info | None]:
-    run = lane_vmap(trainer.advance, in_axes=(-1, 0, None), out_axes=-1, assume_finite=True)
+    closed, out_tree, (depth, *_) = _plan_of_many(trainer, hparams)
     n_blocks, size = states.epoch.shape
-    hparams = jax.tree.map(lambda leaf: leaf.reshape(n_blocks, size, *leaf.shape[1:]), hparams)
+    old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)
+    are_mapped = [True] * (len(old) + len(given)) + [False]
+    program = Program(closed, are_mapped, [True] * out_tree.num_leaves, depth, assume_finite=True)
 
-    def part(tree: Any, i: Any) -> Any:
+    def part(arrays: Sequence[Any], i: Any) -> list[Any]:
         take = partial(lax.dynamic_index_in_dim, index=i, keepdims=False, allow_negative_indices=False)
-        return jax.tree.map(take, tree)
+        return list(map(take, arrays))
 
     def put(whole: Any, new: Any, i: Any) -> Any:
-        set_at = partial(lax.dynamic_update_index_in_dim, index=i, axis=0, allow_negative_indices=False)
-        return jax.tree.map(set_at, whole, new)
+        return lax.dynamic_update_index_in_dim(whole, new, i, axis=0, allow_negative_indices=False)
 
-    def train_block(carry: tuple[Any, State, Info | None]) -> tuple[Any, State, Info | None]:
-        i, states, infos = carry
-        new, info = run(part(states, i), part(hparams, i), epochs)
-        return i + 1, put(states, new, i), put(infos, info, i)
+    def train(is_native: bool, epochs: Any, members: Any, *blocks: Any) -> list[Any]:
+        states, hparams = blocks[: len(old)], blocks[len(old) :]
+        records = [jnp.zeros((n_blocks, *a.shape, size), a.dtype) for a in closed.out_avals[len(old) :]]
+        run = partial(run_lanes, program, size, is_native)
 
-    infos = None
-    if trainer.record_every is not None:
-        _, infos = jax.eval_shape(run, part(states, 0), part(hparams, 0), epochs)
-        infos = jax.tree.map(lambda info: jnp.zeros((n_blocks, *info.shape), info.dtype), infos)
-    carry = jnp.int32(0), states, infos
-    _, states, infos = lax.while_loop(lambda carry: carry[0] * size < members, train_block, carry)
+        def train_block(carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+            i, trained = carry
+            news = called(run, *part(trained[: len(old)], i), *part(hparams, i), epochs)
+            return i + 1, [put(whole, new, i) for whole, new in zip(trained, news, strict=True)]
+
+        start = jnp.int32(0), [*states, *records]
+        return lax.while_loop(lambda carry: carry[0] * size < members, train_block, start)[1]
+
+    blocks = [in_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
+    outs = natively(train, depth, epochs, members, *old, *blocks)
+    states, infos = jax.tree.unflatten(out_tree, outs)
     return states, jax.tree.map(lambda info: jnp.moveaxis(info, 0, 1).reshape(info.shape[1], -1), infos)
 
 
