@@ -127,10 +127,11 @@ def test_other_random_generators_are_refused():
         xj.train_ensemble(TRAINER, range(8), RATE)
 
 
+@pytest.mark.parametrize("length", [2, 64])  # the second as long as a block, so that its axes could be confused
 @pytest.mark.parametrize("engine", ["lanes", "vmap"])
-def test_a_hyper_parameter_may_be_a_vector(engine):
+def test_a_hyper_parameter_may_be_a_vector(engine, length):
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["rates"][0] + h["rates"][1]), epochs=20, record_every=5)
-    rates = np.random.default_rng(0).uniform(0, 1, (70, 2)).astype(np.float32)
+    rates = np.random.default_rng(0).uniform(0, 1, (70, length)).astype(np.float32)
     results = xj.train_ensemble(trainer, range(70), {"rates": rates}, engine=engine)
     for i in (0, 69):
         alone = jax.jit(trainer.run)(jax.random.key(i), {"rates": jnp.asarray(rates[i])})
