@@ -242,6 +242,46 @@ def test_blocks_come_in_order_and_closing_stops_the_rest():
     assert not [t for t in threading.enumerate() if t.name.startswith("xorjax")]
 
 
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+@pytest.mark.parametrize("options", [{}, {"record_every": 7}, {"batch_size": 3, "stop": "solved"}])
+def test_a_replay_is_the_member_bit_for_bit_and_shows_its_way(engine, options):
+    settings = {"epochs": 90, "solved": lambda y_hat, y, loss: loss < 0.24, **options}
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"], 0.9), **settings)
+    members = xj.grid(seeds=range(20), learning_rate=[0.5, 2.0])
+    results = xj.train_ensemble(trainer, members, engine=engine)
+    for i in (0, 17, 39):
+        (seed,), rate = members[i : i + 1]
+        rate = {"learning_rate": rate["learning_rate"][0]}
+        way = xj.replay(trainer, int(seed), rate, epochs=[0, 1, 30, 90], engine=engine)
+        assert_results_equal(member(way, -1), member(results._replace(history=None), i))
+        assert way.epochs.tolist() == [min(epoch, results.epochs[i]) for epoch in (0, 1, 30, 90)]
+        start = trainer.init(jax.random.key(int(seed)), rate)
+        assert_results_close(member(way, 0).params, start.params)
+        if not options:
+            short = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"], 0.9), epochs=30)
+            assert_results_equal(
+                member(way, 2).params, member(xj.train_ensemble(short, [seed], rate, engine=engine), 0).params
+            )
+
+
+def test_training_ends_when_the_time_is_over():
+    settings = {"epochs": 2**30, "stop": "solved", "record_every": 2**20}
+    trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"], 0.9), **settings)
+    xj.train_ensemble(trainer, range(4), RATE, chunk_size=1024, seconds=0.1)  # compiles
+    begun = time.perf_counter()
+    results = xj.train_ensemble(trainer, range(3000), RATE, chunk_size=1024, seconds=1.5)
+    assert time.perf_counter() - begun < 15
+    unfinished = results.outcome == xj.Outcome.UNFINISHED
+    assert 0 < unfinished.sum() < 3000
+    solved = results.outcome == xj.Outcome.SOLVED
+    assert (unfinished | solved).all()
+    np.testing.assert_array_equal(results.epochs[solved], results.solved_epoch[solved])
+    one = np.flatnonzero(unfinished & (results.epochs > 0))[0]
+    epochs = int(results.epochs[one])
+    again = xj.replay(trainer, int(one), RATE, epochs=[epochs])
+    assert_results_equal(member(again.params, 0), member(results.params, one))
+
+
 def test_settings_of_the_calling_thread_hold_for_the_work():
     with jax.enable_x64(True):
         trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)

@@ -1,12 +1,15 @@
 """Train a tiny neural network a million times: pure functions in JAX, and seed ensembles of them."""
 
-from xorjax.ensemble import train_blocks, train_ensemble
+from xorjax.ensemble import replay, train_blocks, train_ensemble
 from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.lanes import Explanation, explain, lane_vmap
 from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
+from xorjax.members import Members, grid, random_search
 from xorjax.models import Dense, Model, mlp, normal, summary, uniform
+from xorjax.reduction import Accumulator
 from xorjax.results import History, Outcome, Result
 from xorjax.scalarize import scalar_operations, scalarize
+from xorjax.stopping import StopRule, plateau
 from xorjax.tasks import Batch, parity, truth_table, xor
 from xorjax.training import State, Trainer, trainer
 from xorjax.updates import Info
@@ -14,18 +17,22 @@ from xorjax.updates import Info
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accumulator",
     "Batch",
     "Dense",
     "Explanation",
     "History",
     "Info",
+    "Members",
     "Model",
     "Outcome",
     "Result",
     "State",
+    "StopRule",
     "Trainer",
     "accuracy",
     "explain",
+    "grid",
     "lane_vmap",
     "mlp",
     "mse",
@@ -33,6 +40,9 @@ __all__ = [
     "params_from_keras",
     "params_to_keras",
     "parity",
+    "plateau",
+    "random_search",
+    "replay",
     "scalar_operations",
     "scalarize",
     "solved_by_40_20_40",

@@ -175,13 +175,20 @@ def train(
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
     console.print(xj.summary(state.params), soft_wrap=True)
 
+    advance = jax.jit(trainer.advance)
+
+    def train_on(epochs: Any) -> xj.Info | None:
+        nonlocal state
+        state, infos = jax.block_until_ready(advance(state, hparams, epochs))
+        return infos
+
     epoch = 0
     records: list[xj.Info] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
     with suppress(KeyboardInterrupt), _progress(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
-        for done in rounds(trainer, jax.jit(trainer.advance), state, hparams):
-            state, epoch = done.state, done.epoch
+        for done in rounds(trainer, train_on):
+            epoch = done.epoch
             if done.records is not None:
                 records.append(done.records)
             loss, accuracy = (float(values[-1]) for values in records[-1])
@@ -263,7 +270,7 @@ def info() -> None:
 def bench(
     networks: Annotated[
         list[str] | None,
-        typer.Option("--network", metavar="NAME", help="Which networks; repeatable. All of them."),
+        typer.Option("--network", metavar="NAME", help="Which networks; repeatable. All, and stopping."),
     ] = None,
     members: Annotated[
         list[int] | None, typer.Option(min=1, max=2**24, help="How many members; repeatable. 1 to 262,144.")
@@ -280,17 +287,22 @@ def bench(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
     cells: list[list[benchmark.Cell]] = []
+    stopping: benchmark.Stopping | None = None
     with suppress(KeyboardInterrupt), _progress() as progress:
         bar = progress.add_task("measuring", total=len(chosen) * len(counts))
         for found in benchmark.measure(chosen, counts, rounds):
             cells.append(found)
             progress.update(bar, advance=1, description=f"{found[0].network} × {found[0].members:,}")
+        if not networks:
+            progress.update(bar, description="stopping when solved")
+            stopping = benchmark.stopping(rounds=rounds)
     made = {
         "hardware": benchmark.hardware(),
         "versions": report.versions(),
         "rounds": rounds,
         "lines": [benchmark.summarized(each) for each in cells],
         "cells": [cell._asdict() for each in cells for cell in each],
+        "stopping": stopping and stopping._asdict(),
     }
     if json_file is not None:
         json_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -5,46 +5,80 @@ alone. Chunks run on as many threads as there are CPU cores, in rounds of a frac
 can report and can be interrupted.
 """
 
+import math
 import os
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xorjax._checks import named, whole_number
-from xorjax.engines import Engine, Programs
+from xorjax._checks import named, real_number, whole_number
+from xorjax.chunks import Chunk, Compiled, Work, compiled, prepared, trained
+from xorjax.engines import Engine
 from xorjax.engines import lanes as lanes_engine
 from xorjax.engines import vmap as vmap_engine
-from xorjax.members import checked_hparams, checked_seeds
-from xorjax.results import History, Result
+from xorjax.members import Members, members_of
+from xorjax.reduction import Accumulator, combined
+from xorjax.results import Result
 from xorjax.rounds import rounds
 from xorjax.training import HParams, Trainer
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in [lanes_engine.ENGINE, vmap_engine.ENGINE]}
 REPORT_SECONDS = 0.1
+STOPPING_FACTOR = 8  # chunks are so much larger where members stop: a block is trained until its last one does
 Progress = Callable[[int, int], None]
 
 
+@overload
 def train_ensemble(
     trainer: Trainer,
-    seeds: Sequence[int] | np.ndarray,
+    seeds: Sequence[int] | np.ndarray | Members,
     hparams: HParams = None,
     *,
     engine: str = "auto",
     chunk_size: int | None = None,
+    seconds: float | None = None,
+    reduce: None = None,
     progress: Progress | None = None,
-) -> Result:
+) -> Result: ...
+
+
+@overload
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    chunk_size: int | None = None,
+    seconds: float | None = None,
+    reduce: Accumulator | Mapping[str, Accumulator],
+    progress: Progress | None = None,
+) -> Any: ...
+
+
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    chunk_size: int | None = None,
+    seconds: float | None = None,
+    reduce: Accumulator | Mapping[str, Accumulator] | None = None,
+    progress: Progress | None = None,
+) -> Any:
     """Trains one member for each seed, as `trainer.run(jax.random.key(seed), hparams)` does.
 
     Args:
       trainer: from `xj.trainer(...)`.
-      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1.
+      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1; or `Members`, from `xj.grid(...)` or
+        `xj.random_search(...)`, which are seeds and hparams at once.
       hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
         (one value for each member). A list of numbers counts as an array.
       engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it), or "auto" to choose from
@@ -52,34 +86,48 @@ def train_ensemble(
       chunk_size: members that are worked on by one thread at once, rounded up to whole blocks of the engine; None
         lets it choose. Memory grows with it. Chunks are filled up with members whose results are dropped, so that
         every chunk runs the same program.
+      seconds: after so many, training ends: members that have neither trained all their epochs nor stopped are
+        judged as they are then, with the outcome UNFINISHED. None is no limit.
+      reduce: what to gather in place of the members' results: an `Accumulator`, such as
+        `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
         count by the share of their epochs, rounded down in sum) and the number of seeds.
 
     Returns:
-      A `Result` of NumPy arrays, member axis first, in the order of `seeds`.
+      A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, what that finds, the
+      same bit for bit however the members are cut in chunks.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    how = {"engine": engine, "chunk_size": chunk_size, "seconds": seconds, "progress": progress}
+    if reduce is not None:
+        return _reduced(combined(reduce), trainer, members_of(seeds, hparams), how)
     results: Result | None = None
-    for members, block in train_blocks(
-        trainer, seeds, hparams, engine=engine, chunk_size=chunk_size, progress=progress
-    ):
+    for part, block in train_blocks(trainer, seeds, hparams, **how):
         if results is None:
             results = _empty_like(block, len(seeds))
-        for whole, part in zip(_per_member(results), _per_member(block), strict=True):
-            whole[members] = part
+        for whole, of_part in zip(_per_member(results), _per_member(block), strict=True):
+            whole[part] = of_part
     assert results is not None, "seeds are never empty here"
     return results
 
 
+def _reduced(reduce: Accumulator, trainer: Trainer, members: Members, how: dict[str, Any]) -> Any:
+    gathered = reduce.init(members)
+    for part, block in train_blocks(trainer, members, **how):
+        gathered = reduce.update(gathered, block, members.places(part))
+    return reduce.finalize(gathered)
+
+
 def train_blocks(
     trainer: Trainer,
-    seeds: Sequence[int] | np.ndarray,
+    seeds: Sequence[int] | np.ndarray | Members,
     hparams: HParams = None,
     *,
     engine: str = "auto",
     chunk_size: int | None = None,
+    seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[slice, Result]]:
     """`train_ensemble` block by block: yields which members, and their results, in order.
@@ -87,20 +135,63 @@ def train_blocks(
     For results that need not be kept together in memory, or are wanted before the last is done. Closing the
     iterator, or an interrupt, stops the work within a round.
     """
-    if not isinstance(trainer, Trainer):
-        raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
-    seeds = checked_seeds(seeds)
-    hparams = checked_hparams(hparams, len(seeds))
-    chosen = named("engine", engine, {"auto": lanes_engine.ENGINE, **ENGINES})
-    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), hparams)
-    if chunk_size is None:
-        chunk_size = chosen.chunk_size
-    block_size = chosen.block_size(trainer, of_member)
-    chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
+    members = members_of(seeds, hparams)
+    chosen, chunk_size, block_size = _engine(trainer, members, engine, chunk_size)
+    if seconds is not None and not real_number("seconds", seconds) > 0:
+        raise ValueError(f"{seconds=} must be above 0.")
     if progress is not None and not callable(progress):
         raise TypeError(f"{progress=} must be a function of done and total.")
     report = progress or (lambda done, total: None)
-    return _chunks(trainer, seeds, hparams, chosen, chunk_size, block_size or chunk_size, report)
+    limit = math.inf if seconds is None else seconds
+    return _chunks(trainer, members, chosen, chunk_size, block_size, limit, report)
+
+
+def replay(
+    trainer: Trainer, seed: int, hparams: HParams = None, *, epochs: Sequence[int], engine: str = "auto"
+) -> Result:
+    """One member of any ensemble again, alone, as it was after each of these epochs, bit for bit.
+
+    Args:
+      trainer, seed, hparams: what names the member; hparams are its own.
+      epochs: in ascending order, from 0 (as it started) to `trainer.epochs`.
+      engine: the one that trained it.
+
+    Returns:
+      A `Result` of NumPy arrays with a leading axis of these epochs, without history. (A member that stopped stays
+      as it was.)
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
+    members = members_of([seed], own)
+    chosen, chunk_size, block_size = _engine(trainer, members, engine, None if engine == "vmap" else 1)
+    at = [whole_number(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
+    if not at or sorted(set(at)) != at:
+        raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
+    states, own = prepared(chosen.programs(trainer), members, slice(0, 1), chunk_size)
+    chunk = Chunk(compiled(chosen, trainer, states, own), states, own, 1, block_size)
+    found, done = [], 0
+    for epoch in at:
+        for _ in rounds(trainer._replace(epochs=epoch - done), chunk.train):
+            pass
+        found.append(chunk.finish())
+        done = epoch
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def _engine(trainer: Trainer, members: Members, engine: str, chunk_size: int | None) -> tuple[Engine, int, int]:
+    """The engine of that name, the members of a chunk, and those of a block."""
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
+    chosen = named("engine", engine, {"auto": lanes_engine.ENGINE, **ENGINES})
+    _, first = members[:1]
+    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), first)
+    if chunk_size is None:
+        chunk_size = chosen.chunk_size * (STOPPING_FACTOR if trainer.stops else 1)
+    block_size = chosen.block_size(trainer, of_member)
+    chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
+    return chosen, chunk_size, block_size or chunk_size
 
 
 def shares(total: int, block_size: int, chunk_size: int) -> Iterator[slice]:
@@ -114,38 +205,22 @@ def rounded_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-class _Compiled(NamedTuple):
-    """The executables of one chunk's shape; running them depends on no setting of the running thread."""
-
-    advance: Callable[..., Any]
-    finish: Callable[..., Any]
-
-
-class _Work:
-    """What the threads of one ensemble share: how much is done, and whether to stop."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.cancelled = threading.Event()
-        self.member_epochs = 0
-
-
 def _chunks(
     trainer: Trainer,
-    seeds: Any,
-    hparams: HParams,
+    members: Members,
     engine: Engine,
     chunk_size: int,
     block_size: int,
+    seconds: float,
     progress: Progress,
 ) -> Generator[tuple[slice, Result]]:
-    total = len(seeds)
+    total = len(members)
     programs = engine.programs(trainer)
-    work = _Work()
+    work = Work(seconds)
     threads = n_threads()
     pending: deque[tuple[slice, Future[Result]]] = deque()
 
-    compiled: _Compiled | None = None
+    run_with: Compiled | None = None
     reported = 0.0
 
     def report() -> None:
@@ -163,11 +238,12 @@ def _chunks(
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="xorjax")
     try:
-        for members in shares(total, block_size, chunk_size):
-            states, chunk_hparams = prepared(programs, seeds, hparams, members, chunk_size)
-            compiled = compiled or _compiled(engine, programs, states, chunk_hparams)
-            run = pool.submit(_run, trainer, compiled, states, chunk_hparams, members.stop - members.start, work)
-            pending.append((members, run))
+        for part in shares(total, block_size, chunk_size):
+            states, hparams = prepared(programs, members, part, chunk_size)
+            run_with = run_with or compiled(engine, trainer, states, hparams)
+            chunk = Chunk(run_with, states, hparams, part.stop - part.start, block_size)
+            run = pool.submit(trained, trainer, chunk, part.stop - part.start, work)
+            pending.append((part, run))
             if len(pending) > threads:
                 done, run = pending.popleft()
                 yield done, finished(run)
@@ -178,62 +254,6 @@ def _chunks(
     finally:
         work.cancelled.set()
         pool.shutdown(cancel_futures=True)
-
-
-def prepared(
-    programs: Programs, seeds: Any, hparams: HParams, members: slice, chunk_size: int
-) -> tuple[Any, HParams]:
-    """Initial states and hyper-parameters of a full chunk, on the device; the last member fills what is left.
-
-    All that reads JAX's thread-local settings (x64, default device, …) is done here and in `_compiled`, in the
-    caller's thread.
-    """
-
-    def filled(values: Any) -> np.ndarray:
-        part = np.asarray(values[members])
-        return np.concatenate([part, np.repeat(part[-1:], chunk_size - len(part), axis=0)])
-
-    chunk_seeds = jnp.asarray(filled(seeds).astype(np.uint32))
-    chunk_hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
-    return programs.init(chunk_seeds, chunk_hparams), chunk_hparams
-
-
-def _compiled(engine: Engine, programs: Programs, states: Any, hparams: HParams) -> _Compiled:
-    """What every chunk of this shape is run with."""
-    return _Compiled(
-        compiled_advance(engine, programs, states, hparams),
-        programs.finish.lower(states, hparams).compile(),  # type: ignore[attr-defined]
-    )
-
-
-def compiled_advance(engine: Engine, programs: Programs, states: Any, hparams: HParams) -> Callable[..., Any]:
-    lowered = programs.advance.lower(states, hparams, np.int32(0), np.int32(0))  # type: ignore[attr-defined]
-    return lowered.compile(engine.compiler_options())
-
-
-def _run(
-    trainer: Trainer, compiled: _Compiled, states: Any, hparams: HParams, members: int, work: _Work
-) -> Result:
-    """All epochs of the first `members` of a chunk, in rounds; their results, on the host."""
-    records = []
-
-    def advance(states: Any, hparams: HParams, epochs: Any) -> Any:
-        return compiled.advance(states, hparams, epochs, np.int32(members))
-
-    for done in rounds(trainer, advance, states, hparams):
-        states = done.state
-        if done.records is not None:
-            records.append(done.records)
-        with work.lock:
-            work.member_epochs += done.epochs * members
-        if work.cancelled.is_set():
-            raise RuntimeError("cancelled")
-    result = jax.tree.map(lambda a: np.asarray(a)[:members], compiled.finish(states, hparams))
-    if trainer.record_every is None:
-        return result
-    loss, accuracy = (np.concatenate(parts)[:, :members].T for parts in zip(*records, strict=True))
-    recorded = np.arange(0, trainer.epochs, trainer.record_every, dtype=np.int32)
-    return result._replace(history=History(recorded, loss, accuracy))
 
 
 def n_threads() -> int:

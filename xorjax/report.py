@@ -134,6 +134,15 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
         each = (f"{seconds[name]:.2f}" for name in ("plain", "vmap", "lanes"))
         table.add_row(network, *each, f"{seconds['lanes'] / seconds['plain']:.2f}")
     console.print(table)
+    if (saved := report["stopping"]) is not None:
+        faster = saved["faster"]
+        within, spread = _percent(saved["within"]), f"{min(faster):.2f} to {max(faster):.2f}"
+        console.print(
+            f"\nStopping when solved: {np.median(faster):.2f} times faster ({spread}). {saved['members']:,} "
+            f"members of 2-2-1 at 0.5, momentum 0.9, {saved['epochs']:,} epochs at most; {within} are solved "
+            f"within 5,000, and the mean member trains {saved['mean_epochs']:,.0f}.",
+            soft_wrap=True,
+        )
 
 
 def _by_quantile(values: np.ndarray) -> dict[str, float | None]:

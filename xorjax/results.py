@@ -17,6 +17,8 @@ class Outcome(enum.IntEnum):
     """The solved rule holds at the end."""
     DIVERGED = 2
     """The loss or a parameter is infinite or not a number."""
+    UNFINISHED = 3
+    """The time for the ensemble was over before the network's last epoch."""
 
 
 class History(NamedTuple):

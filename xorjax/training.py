@@ -5,7 +5,7 @@ what differs from member to member of an ensemble: the key, and the hyper-parame
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,15 +14,17 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from xorjax._checks import is_real, named, real_array, whole_number
+from xorjax._checks import is_real, real_array, whole_number
 from xorjax.losses import Loss, SolvedRule, accuracy, mse, solved_by_loss
 from xorjax.models import Model
 from xorjax.results import History, Outcome, Result
+from xorjax.stopping import NEVER, StopRule, stop_rule
 from xorjax.tasks import Batch, are_classes, checked_batch
 from xorjax.updates import Info, Learned, by_mini_batches, gradient_step
 
 HParams = Any  # a pytree of traced scalars
 ModelLike = Model | Callable[[HParams], Model]
+BatchLike = Batch | Callable[[HParams], Batch]
 OptimizerLike = optax.GradientTransformation | Callable[[HParams], optax.GradientTransformation]
 
 MAX_EPOCHS = 2**30
@@ -37,6 +39,7 @@ class State(NamedTuple):
     epoch: Int[Array, ""]  # epochs trained so far; stands still in a frozen member
     solved_epoch: Int[Array, ""]  # -1 until the solved rule first holds
     key_shuffle: PRNGKeyArray | None  # None where nothing is shuffled
+    stopping: Any  # what the rule to stop by carries
 
 
 class Trainer(NamedTuple):
@@ -54,6 +57,7 @@ class Trainer(NamedTuple):
       epochs: number of epochs of `run`.
       record_every: epochs from record to record, or None.
       record_slots: records that one call of `advance` can give.
+      stops: whether a network may stop before its last epoch; its `state.epoch` then stands still.
     """
 
     init: Callable[..., State]
@@ -64,11 +68,12 @@ class Trainer(NamedTuple):
     epochs: int
     record_every: int | None
     record_slots: int
+    stops: bool
 
 
 def trainer(
     model: ModelLike,
-    batch: Batch,
+    batch: BatchLike,
     optimizer: OptimizerLike,
     *,
     epochs: int,
@@ -77,14 +82,15 @@ def trainer(
     shuffle: bool = True,
     record_every: int | None = None,
     solved: SolvedRule | None = None,
-    stop: Literal["never", "solved"] = "never",
+    stop: Literal["never", "solved"] | StopRule | Sequence[str | StopRule] = "never",
 ) -> Trainer:
     """The pure functions that train `model` on `batch`.
 
     Args:
       model: a `Model`, or a function from hparams to one (to make an initialisation scale a hyper-parameter).
         The member of seed s starts from `model.init(jax.random.key(s))`.
-      batch: inputs (n, n_in) and targets (n, n_out); finite real numbers.
+      batch: inputs (n, n_in) and targets (n, n_out), finite real numbers; or a function from hparams to them, for
+        data that differ by member: `lambda h: Batch(x, h["targets"])`. Such targets are taken to be classes.
       optimizer: any optax optimizer, or a function from hparams to one:
         `lambda h: optax.sgd(h["learning_rate"], h["momentum"])`. Optimizers that ask for the value or the
         gradient of the loss (`polyak_sgd`, `lbfgs`) get it.
@@ -99,21 +105,26 @@ def trainer(
       solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
         the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
         or 1, or one-hot), all rows right.
-      stop: "solved" freezes a network once the rule holds; "never" trains all epochs.
+      stop: "solved" freezes a network once that rule has held, `xj.plateau(...)` once its loss gets no better,
+        several of them at the first; "never" trains all epochs. A `StopRule` of your own serves too. What is
+        recorded of a network that stopped is what it ended with.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    batch = checked_batch(batch)
-    n = batch.x.shape[0]
+    if not callable(batch):
+        batch = checked_batch(batch)
+        _rows_of_an_update(batch_size, batch)
     epochs = whole_number("epochs", epochs, 1, MAX_EPOCHS)
-    rows = n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
     if record_every is not None:
         record_every = whole_number("record_every", record_every, 1, epochs, "epochs")
     if not isinstance(shuffle, bool):
         raise TypeError(f"{shuffle=} must be True or False.")
-    stop_when_solved = named("stop", stop, {"never": False, "solved": True})
-    is_solved = solved_by_loss(all_right=are_classes(batch.y)) if solved is None else solved
+    rule = stop_rule(stop)
+    stops = rule is not NEVER
+    is_solved = solved
+    if is_solved is None:
+        is_solved = solved_by_loss(all_right=callable(batch) or are_classes(batch.y))
     for argument, value in {"loss": loss, "solved": is_solved}.items():
         if not callable(value):
             raise TypeError(f"{argument}={value!r} must be a function.")
@@ -124,19 +135,18 @@ def trainer(
             f"optimizer must be an optax GradientTransformation or a function from hparams to one, "
             f"got {optimizer!r}."
         )
-    takes_hparams = not (isinstance(model, Model) and isinstance(optimizer, optax.GradientTransformation))
-    if isinstance(model, Model):
+    takes_hparams = callable(model) or callable(batch) or not isinstance(optimizer, optax.GradientTransformation)
+    if isinstance(model, Model) and isinstance(batch, Batch):
         _check_outputs(model, batch, loss, is_solved)
 
-    mini_batches = rows < n
     record_slots = 1 if record_every is None else min(RECORD_SLOTS, -(-epochs // record_every))
 
-    def built(hparams: HParams) -> tuple[Model, optax.GradientTransformationExtraArgs, HParams]:
-        """Model and optimizer for hparams, whose dtypes are fixed so that a member alone is as in a company."""
+    def built(hparams: HParams) -> _Built:
+        """For hparams, whose dtypes are fixed so that a member alone is as in a company."""
         if not takes_hparams and jax.tree.leaves(hparams):
             raise ValueError(
-                f"{hparams=} would have no effect: give optimizer (or model) as a function of hparams, such as "
-                f"lambda h: optax.sgd(h['learning_rate'])."
+                f"{hparams=} would have no effect: give optimizer (model, batch) as a function of hparams, "
+                f"such as lambda h: optax.sgd(h['learning_rate'])."
             )
         hparams = jax.tree_util.tree_map_with_path(_fixed_dtype, hparams)
         member_model = model if isinstance(model, Model) else _made("model", model, hparams)
@@ -149,42 +159,48 @@ def trainer(
             raise TypeError(
                 f"optimizer(hparams) must give an optax GradientTransformation, got {transformation!r}."
             )
-        return member_model, optax.with_extra_args_support(transformation), hparams
+        data = batch if isinstance(batch, Batch) else checked_batch(_made("batch", batch, hparams))
+        return _Built(
+            member_model, optax.with_extra_args_support(transformation), data, _rows_of_an_update(batch_size, data)
+        )
 
     def init(key: PRNGKeyArray, hparams: HParams = None) -> State:
         if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
             raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")
-        member_model, member_optimizer, _ = built(hparams)
-        if not isinstance(model, Model):
-            _check_outputs(member_model, batch, loss, is_solved)
-        params = member_model.init(key)
+        member = built(hparams)
+        if callable(model) or callable(batch):
+            _check_outputs(member.model, member.batch, loss, is_solved)
+        params = member.model.init(key)
         # The constant keeps this stream apart from the model's own `split(key)[i]`, which is `fold_in(key, i)`.
-        key_shuffle = jax.random.fold_in(key, zlib.crc32(b"shuffle")) if mini_batches and shuffle else None
-        optimizer_state = jax.tree.map(jnp.asarray, member_optimizer.init(params))
-        return State(params, optimizer_state, jnp.int32(0), jnp.int32(-1), key_shuffle)
+        key_shuffle = jax.random.fold_in(key, zlib.crc32(b"shuffle")) if member.in_parts and shuffle else None
+        optimizer_state = jax.tree.map(jnp.asarray, member.optimizer.init(params))
+        value = jax.eval_shape(lambda: loss(member.model.apply(params, member.batch.x), member.batch.y))
+        stopping = rule.init(value.dtype)
+        return State(params, optimizer_state, jnp.int32(0), jnp.int32(-1), key_shuffle, stopping)
 
     def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
-        member_model, member_optimizer, hparams = built(hparams)
-
-        update = gradient_step(member_model, member_optimizer, loss)
+        member = built(hparams)
+        data, n = member.batch, len(member.batch.x)
+        update = gradient_step(member.model, member.optimizer, loss)
         learned = Learned(state.params, state.optimizer_state)
-        if mini_batches:
+        if member.in_parts:
             order = jnp.arange(n)
             if state.key_shuffle is not None:
                 order = jax.random.permutation(jax.random.fold_in(state.key_shuffle, state.epoch), n)
-            learned, info = by_mini_batches(update, learned, batch, rows, order)
-            y_hat = member_model.apply(state.params, batch.x)
-            value = loss(y_hat, batch.y)
+            learned, info = by_mini_batches(update, learned, data, member.rows, order)
+            y_hat = member.model.apply(state.params, data.x)
+            value = loss(y_hat, data.y)
         else:
-            learned, value, y_hat = update(learned, *batch)
-            info = Info(value, accuracy(y_hat, batch.y))
+            learned, value, y_hat = update(learned, *data)
+            info = Info(value, accuracy(y_hat, data.y))
 
-        holds = is_solved(y_hat, batch.y, value)
+        holds = is_solved(y_hat, data.y, value)
         solved_epoch = _first_solved(state, holds)
-        new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle)
-        if stop_when_solved:
+        stopping, stopped = rule.update(state.stopping, solved_epoch >= 0, value, state.epoch)
+        new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle, stopping)
+        if stops:
             frozen = state._replace(solved_epoch=solved_epoch)
-            new = jax.tree.map(lambda old, new: jnp.where(solved_epoch >= 0, old, new), frozen, new)
+            new = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), frozen, new)
         return new, info
 
     def first_of(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
@@ -211,17 +227,17 @@ def trainer(
         )
 
     def finish(state: State, hparams: HParams = None) -> Result:
-        member_model, *_ = built(hparams)
-        y_hat = member_model.apply(state.params, batch.x)
-        value = loss(y_hat, batch.y)
-        holds = is_solved(y_hat, batch.y, value)
+        member = built(hparams)
+        data = member.batch
+        y_hat = member.model.apply(state.params, data.x)
+        value = loss(y_hat, data.y)
+        holds = is_solved(y_hat, data.y, value)
         solved_epoch = _first_solved(state, holds)
-        if stop_when_solved:  # a frozen network stays solved, whatever the last bit of its loss
-            holds = solved_epoch >= 0
+        holds = holds | (solved_epoch == state.epoch)  # a network that stopped so is solved, whatever the last bit
         return Result(
             params=state.params,
             loss=value,
-            accuracy=accuracy(y_hat, batch.y),
+            accuracy=accuracy(y_hat, data.y),
             predictions=y_hat,
             outcome=jnp.where(
                 _all_finite((value, state.params)),
@@ -243,10 +259,33 @@ def trainer(
         if rest:
             state, last = first_of(state, hparams, rest)
             info = jax.tree.map(lambda i, j: jnp.append(i, j), info, last)
+        result = finish(state, hparams)
         recorded = jnp.arange(0, epochs, record_every, dtype=jnp.int32)
-        return finish(state, hparams)._replace(history=History(recorded, *info))
+        if stops:
+            ended = recorded >= result.epochs
+            info = Info(jnp.where(ended, result.loss, info.loss), jnp.where(ended, result.accuracy, info.accuracy))
+        return result._replace(history=History(recorded, *info))
 
-    return Trainer(init, step, run, advance, finish, epochs, record_every, record_slots)
+    return Trainer(init, step, run, advance, finish, epochs, record_every, record_slots, stops)
+
+
+class _Built(NamedTuple):
+    """What one member trains, made from its hparams."""
+
+    model: Model
+    optimizer: optax.GradientTransformationExtraArgs
+    batch: Batch
+    rows: int  # of an update
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether an epoch is more than one update."""
+        return self.rows < len(self.batch.x)
+
+
+def _rows_of_an_update(batch_size: int | None, batch: Batch) -> int:
+    n = len(batch.x)
+    return n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
 
 
 def _fixed_dtype(path: Any, leaf: Any) -> Array:

@@ -22,11 +22,14 @@ class Programs(NamedTuple):
       advance: `advance(state, hparams, epochs, members) -> (State, Info)`; epochs and members traced int32, those
         after the first `members` need not be trained; Info (slots, chunk), or None without records.
       finish: `finish(state, hparams) -> Result`.
+      arrange: `arrange(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
+        where training fewer than all saves nothing.
     """
 
     init: Callable[[Any, Any], State]
     advance: Callable[[State, Any, Any, Any], tuple[State, Info | None]]
     finish: Callable[[State, Any], Result]
+    arrange: Callable[[State, Any, Any], tuple[State, Any]] | None
 
 
 class Engine(NamedTuple):

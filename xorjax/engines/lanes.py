@@ -70,7 +70,16 @@ def programs(trainer: Trainer) -> Programs:
     def finish_all(states: State, hparams: HParams) -> Result:
         return finish(jax.tree.map(in_a_row, states), hparams)
 
-    return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all))
+    return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all), jax.jit(_arrange))
+
+
+def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParams]:
+    _, size = states.epoch.shape
+
+    def arranged(blocks: Any) -> Any:
+        return in_blocks(jnp.take(in_a_row(blocks), order, axis=-1), size)
+
+    return jax.tree.map(arranged, states), jax.tree.map(lambda leaf: leaf[order], hparams)
 
 
 def _advance(

@@ -21,6 +21,7 @@ def programs(trainer: Trainer) -> Programs:
         init=jax.jit(jax.vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams))),
         advance=jax.jit(advance),
         finish=jax.jit(jax.vmap(trainer.finish)),
+        arrange=None,
     )
 
 

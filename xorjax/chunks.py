@@ -1,0 +1,153 @@
+"""One chunk of an ensemble: its members started, trained in rounds, and judged.
+
+Members that have stopped are put behind the others whenever that empties whole blocks, which are then trained no
+more: work follows the epochs that members run. No bit depends on the lane that a member is in.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xorjax.engines import Engine, Programs
+from xorjax.members import Members
+from xorjax.results import History, Outcome, Result
+from xorjax.rounds import rounds
+from xorjax.training import HParams, State, Trainer
+from xorjax.updates import Info
+
+
+class Compiled(NamedTuple):
+    """The executables of one chunk's shape; running them depends on no setting of the running thread."""
+
+    advance: Callable[..., Any]
+    finish: Callable[..., Any]
+    arrange: Callable[..., Any] | None
+
+
+class Work:
+    """What the threads of one ensemble share: how much is done, and when to stop."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.lock = threading.Lock()
+        self.cancelled = threading.Event()
+        self.deadline = time.perf_counter() + seconds
+        self.member_epochs = 0  # trained, or not to be trained any more
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() >= self.deadline
+
+
+def prepared(programs: Programs, members: Members, part: slice, chunk_size: int) -> tuple[State, HParams]:
+    """Initial states and hyper-parameters of a full chunk, on the device; the last member fills what is left.
+
+    All that reads JAX's thread-local settings (x64, default device, …) is done here and in `compiled`, in the
+    caller's thread.
+    """
+
+    def filled(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values, np.repeat(values[-1:], chunk_size - len(values), axis=0)])
+
+    seeds, hparams = members[part]
+    hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
+    return programs.init(jnp.asarray(filled(seeds).astype(np.uint32)), hparams), hparams
+
+
+def compiled(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Compiled:
+    """What every chunk of this shape is run with."""
+    programs: Any = engine.programs(trainer)  # jitted functions
+    arrange = None
+    if trainer.stops and programs.arrange is not None:
+        order = jax.ShapeDtypeStruct((states.epoch.size,), np.int32)
+        arrange = programs.arrange.lower(states, hparams, order).compile()
+    finish = programs.finish.lower(states, hparams).compile()
+    return Compiled(compiled_advance(engine, programs, states, hparams), finish, arrange)
+
+
+def compiled_advance(engine: Engine, programs: Any, states: State, hparams: HParams) -> Callable[..., Any]:
+    lowered = programs.advance.lower(states, hparams, np.int32(0), np.int32(0))
+    return lowered.compile(engine.compiler_options())
+
+
+class Chunk:
+    """The members of a chunk, each in a lane, while they are trained."""
+
+    def __init__(self, programs: Compiled, states: State, hparams: HParams, n_members: int, block_size: int):
+        self._programs, self._states, self._hparams = programs, states, hparams
+        self._order = np.arange(states.epoch.size, dtype=np.int32)  # which member each lane holds
+        self._n_members, self._block_size = n_members, block_size
+        self._n_trained = n_members  # by lanes, from the first
+
+    def train(self, epochs: Any) -> Info | None:
+        """Trains on whoever has not stopped; what is recorded, (slots, members)."""
+        outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(self._n_trained))
+        self._states, infos = jax.block_until_ready(outs)
+        return None if infos is None else Info(*(self._by_member(np.asarray(info).T).T for info in infos))
+
+    def pack(self, epoch: int) -> int:
+        """Puts whoever has stopped before this epoch behind the others; returns how many have not."""
+        stopped = np.asarray(self._states.epoch).reshape(-1)[: self._n_trained] < epoch
+        running = int((~stopped).sum())
+        blocks, needed = (-(-n // self._block_size) for n in (self._n_trained, running))
+        if self._programs.arrange is not None and 0 < needed < blocks:
+            order = np.arange(len(self._order), dtype=np.int32)
+            order[: self._n_trained] = np.argsort(stopped, kind="stable")
+            self._states, self._hparams = self._programs.arrange(self._states, self._hparams, order)
+            self._order, self._n_trained = self._order[order], running
+        return running
+
+    def finish(self) -> Result:
+        """The results of all members, on the host."""
+        results = self._programs.finish(self._states, self._hparams)
+        return jax.tree.map(lambda leaf: self._by_member(np.asarray(leaf)), results)
+
+    def _by_member(self, by_lane: np.ndarray) -> np.ndarray:
+        by_member = np.empty_like(by_lane)
+        by_member[self._order] = by_lane
+        return by_member[: self._n_members]
+
+
+def trained(trainer: Trainer, chunk: Chunk, n_members: int, work: Work) -> Result:
+    """All epochs of a chunk, in rounds; the results of its members."""
+    records, counted, epoch = [], 0, 0
+    for done in () if work.is_over else rounds(trainer, chunk.train):
+        epoch = done.epoch
+        if done.records is not None:
+            records.append(done.records)
+        running = chunk.pack(done.epoch) if trainer.stops else n_members
+        member_epochs = running * done.epoch + (n_members - running) * trainer.epochs
+        with work.lock:
+            work.member_epochs += member_epochs - counted
+        counted = member_epochs
+        if work.cancelled.is_set():
+            raise RuntimeError("cancelled")
+        if not running or work.is_over:
+            break
+    result = chunk.finish()
+    if epoch < trainer.epochs:
+        outcome = np.where(result.epochs == epoch, Outcome.UNFINISHED, result.outcome)
+        result = result._replace(outcome=outcome.astype(result.outcome.dtype))
+    if trainer.record_every is None:
+        return result
+    return result._replace(history=_history(trainer.record_every, trainer.epochs, records, result))
+
+
+def _history(every: int, epochs: int, records: list[Info], result: Result) -> History:
+    recorded = np.arange(0, epochs, every, dtype=np.int32)
+    has_ended = recorded >= result.epochs[:, None]
+
+    def filled(parts: Any, final: Any) -> np.ndarray:
+        found = np.concatenate(parts).T  # fewer than all, where all have stopped
+        missing = np.zeros((len(found), len(recorded) - found.shape[1]), found.dtype)
+        return np.where(has_ended, final[:, None], np.concatenate([found, missing], axis=1))
+
+    empty = Info(result.loss[None, :][:0], result.accuracy[None, :][:0])
+    loss, accuracy = zip(empty, *records, strict=True)
+    return History(recorded, filled(loss, result.loss), filled(accuracy, result.accuracy))
