@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import xorjax as xj
-from xorjax import statistics
+from xorjax import accumulators, statistics
 
 MODEL, XOR, SGD = xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1)
 KEY = jax.random.key(0)
@@ -342,6 +343,143 @@ WRONG = {
     "a chunk of nothing": (lambda: ensemble([0], chunk_size=0), ValueError, "chunk_size=0 must be between 1 and"),
     "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be a whole number"),
     "progress that is none": (lambda: ensemble([0], progress=True), TypeError, "progress=True must be a function"),
+    "no time": (lambda: ensemble([0], seconds=0), ValueError, "seconds=0 must be above 0"),
+    "a time in words": (
+        lambda: ensemble([0], seconds="1 min"),
+        TypeError,
+        "seconds='1 min' must be a real number",
+    ),
+    "a reduction by name": (
+        lambda: ensemble([0], reduce="mean"),
+        TypeError,
+        "reduce='mean' must be an Accumulator, or a dictionary of them",
+    ),
+    "members with hparams besides": (
+        lambda: xj.train_ensemble(BY_RATE, xj.grid(seeds=[0], learning_rate=[0.1]), {"learning_rate": 0.2}),
+        ValueError,
+        "hparams={'learning_rate': 0.2} must be None, since <Members: 1 seed × 1 learning_rate> have their own",
+    ),
+    # members
+    "a grid without seeds": (lambda: xj.grid(learning_rate=[0.1]), TypeError, "grid() needs seeds, such as"),
+    "a grid of a count of seeds": (
+        lambda: xj.grid(seeds=10),
+        TypeError,
+        "seeds=10 must be a range, list or array",
+    ),
+    "a grid over nothing": (
+        lambda: xj.grid(seeds=[0], momentum=[]),
+        ValueError,
+        "momentum=[] must hold at least one value",
+    ),
+    "a grid over nan": (lambda: xj.grid(seeds=[0], rate=[0.1, np.nan]), ValueError, "rate must not be nan"),
+    "a grid over text": (
+        lambda: xj.grid(seeds=[0], rate="0.1"),
+        TypeError,
+        "rate must be real numbers, got dtype",
+    ),
+    "a grid over a distribution": (
+        lambda: xj.grid(seeds=[0], rate=stats.uniform(0, 1)),
+        TypeError,
+        "rate must be real numbers, got a distribution; random_search takes those",
+    ),
+    "a hyper-parameter called as an axis": (
+        lambda: xj.grid(seeds=[0], seed=[1, 2]),
+        ValueError,
+        "seed=[1, 2] can't be a hyper-parameter, since 'seed' names an axis",
+    ),
+    "more members than can be numbered": (
+        lambda: xj.grid(seeds=range(2**32), a=np.zeros(2**16), b=np.zeros(2**16)),
+        ValueError,
+        "members; 2**63 - 1 are allowed",
+    ),
+    "one member of a grid": (lambda: xj.grid(seeds=[0])[0], TypeError, "members are asked for by slices"),
+    "a search by a seed": (
+        lambda: xj.random_search(0, 5, seeds=[0]),
+        TypeError,
+        "key=0 must be a typed key, such as jax.random.key(0)",
+    ),
+    "a search of nothing": (
+        lambda: xj.random_search(KEY, 0, seeds=[0]),
+        ValueError,
+        "draws=0 must be between 1 and",
+    ),
+    "a search in a list": (
+        lambda: xj.random_search(KEY, 5, seeds=[0], rate=[0.1, 0.2]),
+        TypeError,
+        "rate=[0.1, 0.2] must be a frozen SciPy distribution or a number",
+    ),
+    "a search in a distribution of nothing": (
+        lambda: xj.random_search(KEY, 5, seeds=[0], rate=stats.uniform(0, -1)),
+        ValueError,
+        "rate=uniform has parameters for which it has no median",
+    ),
+    # stopping
+    "a plateau of no epochs": (lambda: xj.plateau(0), ValueError, "epochs=0 must be between 1 and"),
+    "a plateau that falls": (lambda: xj.plateau(5, -0.1), ValueError, "improvement=-0.1 must be 0 or more"),
+    "a plateau by nan": (lambda: xj.plateau(5, float("nan")), ValueError, "improvement=nan must be 0 or more"),
+    "a list with an unknown stop": (
+        lambda: train(stop=["solved", "plateau"]),
+        ValueError,
+        "stop='plateau' must be one of never, solved",
+    ),
+    # replay
+    "a replay of nothing": (
+        lambda: xj.replay(TRAINER, 0, epochs=[]),
+        ValueError,
+        "epochs=[] must hold at least one epoch, in ascending order",
+    ),
+    "a replay backwards": (lambda: xj.replay(TRAINER, 0, epochs=[2, 1]), ValueError, "epochs=[2, 1] must hold"),
+    "a replay past the end": (
+        lambda: xj.replay(TRAINER, 0, epochs=[0, 4]),
+        ValueError,
+        "epochs[1]=4 must be between 0 and 3",
+    ),
+    "a replay of a model": (
+        lambda: xj.replay(MODEL, 0, epochs=[1]),
+        TypeError,
+        "trainer must come from xj.trainer",
+    ),
+    # accumulators
+    "a share of what is not known": (
+        lambda: accumulators.share("solve"),
+        ValueError,
+        "of='solve' must be one of solved, diverged, unfinished, all_right; did you mean 'solved'?",
+    ),
+    "a share by an unknown interval": (
+        lambda: accumulators.share(method="wald"),
+        ValueError,
+        "method='wald' must be one of wilson, exact",
+    ),
+    "a share with certainty": (
+        lambda: accumulators.share(confidence=1),
+        ValueError,
+        "confidence=1 must be between",
+    ),
+    "moments of what is not known": (
+        lambda: accumulators.moments("losses"),
+        ValueError,
+        "of='losses' must be one of",
+    ),
+    "a quantile above 1": (
+        lambda: accumulators.quantiles([0.5, 50]),
+        ValueError,
+        "at[1]=50 must be between 0 and 1",
+    ),
+    "a group by an unknown axis": (
+        lambda: ensemble([0], reduce=accumulators.share(by=["momentum"])),
+        ValueError,
+        "by='momentum' must be one of seed",
+    ),
+    "hidden units on too many rows": (
+        lambda: accumulators.hidden_units(np.zeros((63, 2))),
+        ValueError,
+        "x has 63 rows; 1 to 62 are allowed",
+    ),
+    "batches of members that are no batches": (
+        lambda: xj.train_ensemble(train(batch=lambda h: h["x"], optimizer=SGD), [0], {"x": 1.0}),
+        TypeError,
+        "batch must be a Batch(x, y)",
+    ),
     "an ensemble of a model": (
         lambda: ensemble([0], trainer=MODEL),
         TypeError,

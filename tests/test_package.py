@@ -69,7 +69,7 @@ def test_the_snippets_of_the_readme_run(capsys):
     assert 0.3 < float(capsys.readouterr().out) < 1
     for snippet in others:
         exec(snippet, names)
-    assert capsys.readouterr().out == "scalar\n"
+    assert capsys.readouterr().out == "(2, 2)\nscalar\n"
     assert names["slopes"](names["jax"].numpy.ones((64, 2, 2)), names["jax"].numpy.ones((4, 2))).shape == (
         64,
         2,

@@ -1,0 +1,30 @@
+"""Counts by whole numbers of any range, of which only those that occur are kept."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tally(NamedTuple):
+    """How often each key occurs, in ascending order of the keys."""
+
+    keys: np.ndarray  # int64
+    counts: np.ndarray  # int64
+
+    def merged(self, other: "Tally") -> "Tally":
+        """Both together."""
+        keys, where = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
+        counts = np.zeros(len(keys), np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return Tally(keys, counts)
+
+    def between(self, low: int, high: int) -> "Tally":
+        """Of the keys from `low` up to `high`, which is not among them."""
+        first, last = np.searchsorted(self.keys, (low, high))
+        return Tally(self.keys[first:last], self.counts[first:last])
+
+
+def tally(keys: np.ndarray) -> Tally:
+    """How often each key occurs."""
+    found, counts = np.unique(np.asarray(keys, np.int64), return_counts=True)
+    return Tally(found, counts.astype(np.int64))
