@@ -140,6 +140,27 @@ def test_sums_are_exact(values, cut):
     whole = of(values)
     assert [exact_sums.exactly(limbs) for limbs in whole] == wanted
     np.testing.assert_array_equal(exact_sums.carried(of(values[cut:]) + of(values[:cut])), whole)
+    numbers, which = np.array([v for v, _ in values], float), np.array([i for _, i in values], int)
+    squares = exact_sums.squares_added(exact_sums.zeros(3), numbers, which)
+    wanted = [sum((Fraction(v) ** 2 for v, i in values if i == which), Fraction(0)) for which in range(3)]
+    assert [exact_sums.exactly(limbs) for limbs in squares] == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "variance"),
+    [
+        ([1e200, -1e200, 3.0], 1.0, np.inf),
+        ([1.7e308] * 4, 1.7e308, 0.0),
+        ([0.1] * 7, 0.1, 0.0),
+        ([1e8 + 0.25, 1e8 + 0.75], 1e8 + 0.5, 0.125),
+        ([1e-200, 3e-200], 2e-200, 0.0),
+        ([np.nan, -np.inf], np.nan, np.nan),
+    ],
+)
+def test_moments_are_rounded_once(values, mean, variance):
+    found = statistic(accumulators.moments(), made(len(values))._replace(loss=np.array(values)))
+    np.testing.assert_array_equal(found.mean, mean)
+    np.testing.assert_array_equal(found.variance, variance)
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=60), st.lists(st.floats(0, 1), min_size=1, max_size=4))
@@ -151,7 +172,7 @@ def test_quantiles_are_within_the_stated_error(values, at):
         accumulator.update(accumulator.init(members), results, members.places(slice(None)))
     )
     ordered = np.sort(np.where(np.isfinite(results.loss), results.loss, np.inf).astype(float))
-    wanted = ordered[[max(0, int(np.ceil(q * len(values))) - 1) for q in at]]
+    wanted = ordered[[max(0, int(np.ceil(np.round(q * len(values), 6))) - 1) for q in at]]
     finite = np.isfinite(wanted)
     np.testing.assert_array_equal(found[~finite], wanted[~finite])
     errors = np.abs(found[finite] - wanted[finite])
@@ -187,6 +208,10 @@ def test_restarts_cost_what_failed_trials_cost():
     assert times.with_restarts(50) == (10 + 20 + 20 + 3 * 50) / 3
     assert times.with_restarts(100) == (10 + 20 + 20 + 90 + 2 * 100) / 4
     assert times.with_restarts(5) == float("inf")
+    with pytest.raises(ValueError, match=r"epochs=-1 must be between 1 and"):
+        times.with_restarts(-1)
+    with pytest.raises(ValueError, match=r"confidence=2 must be between 0 and 1"):
+        times.survival(2)
     with pytest.raises(ValueError, match=r"epochs=101 must be at most 100"):
         times.with_restarts(101)
 

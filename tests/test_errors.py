@@ -392,7 +392,11 @@ WRONG = {
         ValueError,
         "members; 2**63 - 1 are allowed",
     ),
-    "one member of a grid": (lambda: xj.grid(seeds=[0])[0], TypeError, "members are asked for by slices"),
+    "one member of a grid": (
+        lambda: xj.grid(seeds=[0])[0],
+        TypeError,
+        "members are asked for by slices of neighbours",
+    ),
     "a search by a seed": (
         lambda: xj.random_search(0, 5, seeds=[0]),
         TypeError,
@@ -470,10 +474,33 @@ WRONG = {
         ValueError,
         "by='momentum' must be one of seed",
     ),
+    "a group by a letter": (
+        lambda: accumulators.share(by="momentum"),
+        TypeError,
+        "by='momentum' must be a list of different axes",
+    ),
+    "a group by an axis twice": (
+        lambda: accumulators.times(by=["seed", "seed"]),
+        TypeError,
+        "by=['seed', 'seed'] must be a list of different axes",
+    ),
+    "one quantile": (lambda: accumulators.quantiles(0.5), TypeError, "at=0.5 must be a list of shares"),
+    "moments of two values a member": (
+        lambda: ensemble([0], reduce=accumulators.moments(of=lambda results: np.zeros((1, 2)))),
+        ValueError,
+        "of(results) must give one value a member, (1,), got (1, 2)",
+    ),
+    "classes of no targets": (lambda: accumulators.classes(np.zeros((4, 2))), ValueError, "targets (4, 2)"),
+    "hidden units of other inputs": (
+        lambda: ensemble([0], reduce=accumulators.hidden_units(np.zeros((4, 3)), of=None)),
+        ValueError,
+        "x has 3 columns; the networks have 2 inputs",
+    ),
+    "every other member": (lambda: xj.grid(seeds=range(9))[::2], TypeError, "slices of neighbours"),
     "hidden units on too many rows": (
         lambda: accumulators.hidden_units(np.zeros((63, 2))),
         ValueError,
-        "x has 63 rows; 1 to 62 are allowed",
+        "x has shape (63, 2); it must be (n, n_in), with 1 to 62 rows",
     ),
     "batches of members that are no batches": (
         lambda: xj.train_ensemble(train(batch=lambda h: h["x"], optimizer=SGD), [0], {"x": 1.0}),

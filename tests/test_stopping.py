@@ -34,8 +34,7 @@ def bits(results):
     return [np.ascontiguousarray(leaf).view(f"u{leaf.itemsize}") for leaf in jax.tree.leaves(results)]
 
 
-@pytest.mark.parametrize("record_every", [None, 7, 250])
-@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize(("record_every", "batch_size"), [(None, None), (7, None), (250, 3)])
 @pytest.mark.parametrize("rule", RULES)
 def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
     member = trainer(RULES[rule], record_every=record_every, batch_size=batch_size)
@@ -44,15 +43,18 @@ def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
     monkeypatch.setattr(
         chunks.Chunk, "train", lambda self, epochs: (trained.append(self._n_trained), advance(self, epochs))[1]
     )
-    packed = xj.train_ensemble(member, range(300), rates(300))
+    hparams = rates(300)
+    hparams["learning_rate"][3] = np.inf  # a member that diverges among the others
+    packed = xj.train_ensemble(member, range(300), hparams)
     assert min(trained) <= 64 < max(trained)  # lanes that are trained
     monkeypatch.setattr(chunks.Chunk, "pack", lambda self, epoch: self._n_members)
-    whole = xj.train_ensemble(member, range(300), rates(300))
+    whole = xj.train_ensemble(member, range(300), hparams)
     for got, wanted in zip(bits(packed), bits(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)
     assert len(set(packed.epochs)) > 10
+    assert packed.outcome[3] == xj.Outcome.DIVERGED
     chosen = [299, 5, 64]
-    some = xj.train_ensemble(member, chosen, {"learning_rate": rates(300)["learning_rate"][chosen]})
+    some = xj.train_ensemble(member, chosen, {"learning_rate": hparams["learning_rate"][chosen]})
     for got, wanted in zip(bits(some._replace(history=None)), bits(packed._replace(history=None)), strict=True):
         np.testing.assert_array_equal(got, wanted[chosen])
 

@@ -4,8 +4,10 @@ Counts are whole numbers and sums are exact, so that what is merged from chunks,
 any order, bit for bit.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from xorjax import exact_sums
-from xorjax._checks import named, real_number
+from xorjax._checks import named, real_array, real_number, whole_number
 from xorjax.members import Members, Places
 from xorjax.reduction import Accumulator
 from xorjax.results import Outcome, Result
@@ -36,6 +38,15 @@ VALUES: dict[str, OfMembers] = {
 }
 
 
+def _of_each(of: OfMembers, results: Result, dtype: Any) -> np.ndarray:
+    values = np.asarray(of(results), dtype)
+    if values.shape != np.shape(results.loss):
+        raise ValueError(
+            f"of(results) must give one value a member, {np.shape(results.loss)}, got {values.shape}."
+        )
+    return values
+
+
 class _Groups(NamedTuple):
     """Members put together: by their places along some of the axes."""
 
@@ -55,6 +66,12 @@ class _Groups(NamedTuple):
 def _groups(members: Members, by: Sequence[str]) -> _Groups:
     sizes = dict(zip(members.axes, members.shape, strict=True))
     return _Groups(tuple(by), tuple(named("by", axis, sizes) for axis in by))
+
+
+def _checked_axes(by: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(by, str) or not isinstance(by, Sequence) or len(set(by)) < len(by):
+        raise TypeError(f"{by=} must be a list of different axes, such as ['learning_rate'].")
+    return tuple(by)
 
 
 class Shares(NamedTuple):
@@ -85,6 +102,7 @@ def share(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    by = _checked_axes(by)
     holds = of if callable(of) else named("of", of, CONDITIONS)
     named("method", method, {"wilson": None, "exact": None})
     if not 0 < real_number("confidence", confidence) < 1:
@@ -97,7 +115,7 @@ def share(
     def update(gathered: Any, results: Result, places: Places) -> Any:
         groups, counts = gathered
         group = groups.of(places)
-        true = np.asarray(holds(results), bool)
+        true = _of_each(holds, results, bool)
         return groups, counts + np.stack([np.bincount(g, minlength=groups.number) for g in (group[true], group)])
 
     def finalize(gathered: Any) -> Shares:
@@ -130,7 +148,7 @@ class Moments(NamedTuple):
 def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumulator:
     """Mean and variance of a value of members, of those for which it is finite.
 
-    Values and their squares are summed exactly, squares as float64 (those of float32 values have no rounding).
+    Values and their squares are summed exactly, and rounded once, at the end.
 
     Args:
       of: "loss", "accuracy", "epochs", or a function from results to a real number for each.
@@ -139,6 +157,7 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
     Raises:
       ValueError: if `of` names nothing.
     """
+    by = _checked_axes(by)
     value = of if callable(of) else named("of", of, VALUES)
 
     def init(members: Members) -> Any:
@@ -147,13 +166,12 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
 
     def update(gathered: Any, results: Result, places: Places) -> Any:
         groups, (counts, sums) = gathered
-        values, group = np.asarray(value(results), np.float64), groups.of(places)
+        values, group = _of_each(value, results, np.float64), groups.of(places)
         finite = np.isfinite(values)
         new = np.stack([np.bincount(group[where], minlength=groups.number) for where in (finite, ~finite)])
         values, group = values[finite], group[finite]
-        both = np.concatenate([values, values**2])
-        sums = exact_sums.added(sums, both, np.concatenate([group, group + groups.number]))
-        return groups, (counts + new, sums)
+        sums = exact_sums.added(sums, values, group)
+        return groups, (counts + new, exact_sums.squares_added(sums, values, group + groups.number))
 
     def merge(one: Any, other: Any) -> Any:
         groups, (counts, sums) = one
@@ -165,12 +183,19 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
         for i, n in enumerate(map(int, number)):
             total, squares = exact_sums.exactly(sums[i]), exact_sums.exactly(sums[groups.number + i])
             if n > 0:
-                mean[i] = total / n
+                mean[i] = _rounded(total / n)
             if n > 1:
-                variance[i] = (squares - total**2 / n) / (n - 1)
+                variance[i] = _rounded((squares - total**2 / n) / (n - 1))
         return Moments(*(each.reshape(groups.shape) for each in (number, excluded, mean, variance)))
 
     return Accumulator(init, update, merge, finalize)
+
+
+def _rounded(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 # Quantiles, by counts of values in bins of equal width relative to the value.
@@ -213,7 +238,10 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    by = _checked_axes(by)
     value = of if callable(of) else named("of", of, VALUES)
+    if isinstance(at, str) or not isinstance(at, Sequence | np.ndarray):
+        raise TypeError(f"{at=} must be a list of shares, such as [0.5].")
     for i, q in enumerate(at):
         if not 0 <= real_number(f"at[{i}]", q) <= 1:
             raise ValueError(f"at[{i}]={q} must be between 0 and 1.")
@@ -223,7 +251,7 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
 
     def update(gathered: Any, results: Result, places: Places) -> Any:
         groups, found = gathered
-        values = np.asarray(value(results), np.float64)
+        values = _of_each(value, results, np.float64)
         finite = np.isfinite(values)
         bins = np.where(finite, _bins(np.where(finite, values, 0.0)), _LARGEST)
         return groups, found.merged(tally(groups.of(places) * _GROUP + bins))
@@ -235,7 +263,8 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
             bins, counts = found.between(i * _GROUP, (i + 1) * _GROUP)
             if len(bins):
                 total = counts.cumsum()
-                wanted = np.maximum(1, np.ceil(np.asarray(at, np.float64) * total[-1]))
+                ranks = np.round(np.asarray(at, np.float64) * total[-1], 6)  # 0.07 of 100 is the 7th
+                wanted = np.maximum(1, np.ceil(ranks))
                 values[i] = _middles(bins - i * _GROUP)[np.searchsorted(total, wanted)]
         return values.reshape(*groups.shape, len(at))
 
@@ -282,6 +311,8 @@ class Times(NamedTuple):
 
         With Greenwood's variance (1926) and an interval symmetric in log(-log(share)), as SciPy's ecdf has it.
         """
+        if not 0 < real_number("confidence", confidence) < 1:
+            raise ValueError(f"{confidence=} must be between 0 and 1.")
         times, events = self.solved
         before = np.concatenate([[0], events.cumsum()[:-1]]).astype(np.int64)[: len(times)]
         left = np.concatenate([[0], self.censored.counts.cumsum()])[np.searchsorted(self.censored.keys, times)]
@@ -300,8 +331,9 @@ class Times(NamedTuple):
         infinite if none does.
 
         Raises:
-          ValueError: if members were watched for less.
+          TypeError, ValueError: if `epochs` is no whole number from 1 up, or members were watched for less.
         """
+        epochs = whole_number("epochs", epochs, 1, 2**30)
         solved, counts = self.solved
         within = solved <= epochs
         if len(self.censored.keys) and self.censored.keys[0] < epochs:
@@ -321,6 +353,8 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
     Returns:
       An accumulator of `Times`, or of an array of them with an axis for each of `by`.
     """
+
+    by = _checked_axes(by)
 
     def init(members: Members) -> Any:
         return _groups(members, by), tally(np.empty(0)), tally(np.empty(0))
@@ -355,7 +389,11 @@ def classes(targets: AnyArray) -> Accumulator:
 
     Args:
       targets: those of the batch, (n, 1).
+
+    Raises:
+      TypeError, ValueError: if they are none.
     """
+    outcome_classes(np.empty((0, *np.shape(targets))), targets)  # raises, and says what is wrong
 
     def update(gathered: Any, results: Result, places: Places) -> Any:
         new = dict(gathered)
@@ -396,18 +434,20 @@ def hidden_units(x: AnyArray, *, odd: bool = False, of: str | OfMembers | None =
     Raises:
       ValueError: if there are too many rows.
     """
-    x = np.asarray(x)
-    n = len(x)
+    x = real_array("x", x)
+    n = len(x) if x.ndim == 2 else 0
     if not 0 < n <= 62:
-        raise ValueError(f"x has {n} rows; 1 to 62 are allowed.")
+        raise ValueError(f"x has shape {x.shape}; it must be (n, n_in), with 1 to 62 rows.")
     holds = of if of is None or callable(of) else named("of", of, CONDITIONS)
     weights = np.int64(1) << np.arange(n, dtype=np.int64)[::-1]
 
     def update(gathered: Any, results: Result, places: Places) -> Any:
         layer = results.params[0]
         kernel, bias = (np.asarray(leaf, np.float64) for leaf in layer)
+        if kernel.shape[1] != x.shape[1]:
+            raise ValueError(f"x has {x.shape[1]} columns; the networks have {kernel.shape[1]} inputs.")
         if holds is not None:
-            chosen = np.asarray(holds(results), bool)
+            chosen = _of_each(holds, results, bool)
             kernel, bias = kernel[chosen], bias[chosen]
         above = x @ kernel + bias[:, None, :] > 0
         units = np.einsum("mnh,n->mh", above, weights)

@@ -33,10 +33,10 @@ class Compiled(NamedTuple):
 class Work:
     """What the threads of one ensemble share: how much is done, and when to stop."""
 
-    def __init__(self, seconds: float = math.inf) -> None:
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.cancelled = threading.Event()
-        self.deadline = time.perf_counter() + seconds
+        self.deadline = math.inf
         self.member_epochs = 0  # trained, or not to be trained any more
 
     @property
@@ -132,7 +132,8 @@ def trained(trainer: Trainer, chunk: Chunk, n_members: int, work: Work) -> Resul
             break
     result = chunk.finish()
     if epoch < trainer.epochs:
-        outcome = np.where(result.epochs == epoch, Outcome.UNFINISHED, result.outcome)
+        is_open = (result.epochs == epoch) & (result.outcome == Outcome.UNSOLVED)
+        outcome = np.where(is_open, Outcome.UNFINISHED, result.outcome)
         result = result._replace(outcome=outcome.astype(result.outcome.dtype))
     if trainer.record_every is None:
         return result

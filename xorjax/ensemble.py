@@ -86,8 +86,9 @@ def train_ensemble(
       chunk_size: members that are worked on by one thread at once, rounded up to whole blocks of the engine; None
         lets it choose. Memory grows with it. Chunks are filled up with members whose results are dropped, so that
         every chunk runs the same program.
-      seconds: after so many, training ends: members that have neither trained all their epochs nor stopped are
-        judged as they are then, with the outcome UNFINISHED. None is no limit.
+      seconds: after so many, compilation not counted, training ends: members that have neither trained all their
+        epochs nor stopped are judged as they are, and those not solved yet end as UNFINISHED. Who has not begun is
+        judged too, about a million members in a second. None is no limit.
       reduce: what to gather in place of the members' results: an `Accumulator`, such as
         `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
@@ -154,7 +155,7 @@ def replay(
     Args:
       trainer, seed, hparams: what names the member; hparams are its own.
       epochs: in ascending order, from 0 (as it started) to `trainer.epochs`.
-      engine: the one that trained it.
+      engine: the one that trained it, in chunks of the size that it chose.
 
     Returns:
       A `Result` of NumPy arrays with a leading axis of these epochs, without history. (A member that stopped stays
@@ -216,7 +217,7 @@ def _chunks(
 ) -> Generator[tuple[slice, Result]]:
     total = len(members)
     programs = engine.programs(trainer)
-    work = Work(seconds)
+    work = Work()
     threads = n_threads()
     pending: deque[tuple[slice, Future[Result]]] = deque()
 
@@ -240,7 +241,9 @@ def _chunks(
     try:
         for part in shares(total, block_size, chunk_size):
             states, hparams = prepared(programs, members, part, chunk_size)
-            run_with = run_with or compiled(engine, trainer, states, hparams)
+            if run_with is None:
+                run_with = compiled(engine, trainer, states, hparams)
+                work.deadline = time.perf_counter() + seconds
             chunk = Chunk(run_with, states, hparams, part.stop - part.start, block_size)
             run = pool.submit(trained, trainer, chunk, part.stop - part.start, work)
             pending.append((part, run))

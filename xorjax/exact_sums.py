@@ -1,7 +1,7 @@
-"""Sums of floats without rounding, so that no order of adding them changes a bit.
+"""Sums of floats and of their squares without rounding, so that no order of adding them changes a bit.
 
-A sum is a long integer in limbs of 32 bits, wide enough for every finite float64 (Kulisch's accumulator): adding
-is exact, and carrying makes equal sums equal arrays.
+A sum is a long integer in limbs of 32 bits, wide enough for the square of every finite float64 (Kulisch's
+accumulator): adding is exact, and carrying makes equal sums equal arrays.
 """
 
 from fractions import Fraction
@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 LIMB = 32  # bits
-SCALE = 1126  # the last bit of a sum stands for 2^-SCALE: the least float64 is 2^-1074, its fraction has 53 bits
-N_LIMBS = 70  # 2^(70 · 32 - 1126) is beyond 2^64 times the largest float64
+DIGITS = 53  # of a float64; the least one is 2^-1074
+SCALE = 2 * (1073 + DIGITS)  # the last bit of a sum stands for 2^-SCALE
+N_LIMBS = 138  # 2^(138 · 32 - SCALE) is beyond 2^100 times the largest square
 
 
 def zeros(n_sums: int) -> np.ndarray:
@@ -19,20 +20,21 @@ def zeros(n_sums: int) -> np.ndarray:
 
 
 def added(sums: np.ndarray, values: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Sums with these finite values added, each to one of them; at most 2^29 values."""
-    fractions, exponents = np.frexp(values.astype(np.float64))
-    digits = np.abs(np.ldexp(fractions, 53)).astype(np.uint64)
-    limb, shift = np.divmod(exponents.astype(np.int64) - 53 + SCALE, LIMB)
-    shift = shift.astype(np.uint64)
-    low, high = digits & _MASK, digits >> np.uint64(LIMB)
-    low, high = low << shift, high << shift
-    new, sign = sums.copy().reshape(-1), np.sign(values).astype(np.int64)
-    at = which * N_LIMBS + limb
-    for place, part in enumerate(
-        (low & _MASK, (low >> np.uint64(LIMB)) + (high & _MASK), high >> np.uint64(LIMB))
-    ):
-        np.add.at(new, at + place, sign * part.astype(np.int64))
-    return carried(new.reshape(sums.shape))
+    """Sums with these finite values added, each to one of them; at most 2^28 values."""
+    digits, exponents = _taken_apart(values)
+    return carried(_with(sums, [(digits, exponents)], np.sign(values), which))
+
+
+def squares_added(sums: np.ndarray, values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Sums with the squares of these finite values added, each to one of them; at most 2^28 values."""
+    digits, exponents = _taken_apart(values)
+    high, low = digits >> np.uint64(27), digits & np.uint64(2**27 - 1)
+    parts = [
+        (high * high, 2 * exponents + 54),
+        (high * low, 2 * exponents + 28),
+        (low * low, 2 * exponents),
+    ]
+    return carried(_with(sums, parts, np.ones(len(values)), which))
 
 
 def carried(sums: np.ndarray) -> np.ndarray:
@@ -50,3 +52,23 @@ def exactly(limbs: np.ndarray) -> Fraction:
 
 
 _MASK = np.uint64(2**LIMB - 1)
+
+
+def _taken_apart(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers and exponents of 2, of which |values| are the products."""
+    fractions, exponents = np.frexp(np.asarray(values, np.float64))
+    return np.abs(np.ldexp(fractions, DIGITS)).astype(np.uint64), exponents.astype(np.int64) - DIGITS
+
+
+def _with(
+    sums: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], signs: np.ndarray, which: np.ndarray
+) -> np.ndarray:
+    """Sums with whole numbers below 2^54 added, times powers of 2 and signs; not carried."""
+    new, signs = sums.flatten(), signs.astype(np.int64)
+    for digits, exponents in parts:
+        limb, shift = np.divmod(exponents + SCALE, LIMB)
+        low, high = (part << shift.astype(np.uint64) for part in (digits & _MASK, digits >> np.uint64(LIMB)))
+        limbs = low & _MASK, (low >> np.uint64(LIMB)) + (high & _MASK), high >> np.uint64(LIMB)
+        for place, each in enumerate(limbs):
+            np.add.at(new, which * N_LIMBS + limb + place, signs * each.astype(np.int64))
+    return new.reshape(sums.shape)

@@ -52,8 +52,8 @@ class Members:
 
     def places(self, part: slice) -> dict[str, np.ndarray]:
         """Where along each axis the members of a part are, from 0."""
-        if not isinstance(part, slice):
-            raise TypeError(f"members are asked for by slices, such as members[:10]; got {part!r}.")
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            raise TypeError(f"members are asked for by slices of neighbours, such as members[:10]; got {part!r}.")
         indices = np.arange(*part.indices(len(self)))
         return dict(zip(self.axes, np.unravel_index(indices, self.shape), strict=True))
 
@@ -171,7 +171,7 @@ def _uniform(words: np.ndarray, name: str, draws: np.ndarray) -> np.ndarray:
     first = draws.min() // 4  # it makes four numbers at a time
     generator.advance(int(first))
     bits = generator.random_raw(int(draws.max() - 4 * first + 1))[draws - 4 * first]
-    return ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
+    return ((bits >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
 def _seeds_apart(function: str, axes: Mapping[str, Any]) -> tuple[range | np.ndarray, dict[str, Any]]:
