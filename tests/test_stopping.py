@@ -47,7 +47,7 @@ def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
     hparams["learning_rate"][3] = np.inf  # a member that diverges among the others
     packed = xj.train_ensemble(member, range(300), hparams)
     assert min(trained) <= 64 < max(trained)  # lanes that are trained
-    monkeypatch.setattr(chunks.Chunk, "pack", lambda self, epoch: self._n_members)
+    monkeypatch.setattr(chunks.Chunk, "pack", lambda self, epoch: self.n_members)
     whole = xj.train_ensemble(member, range(300), hparams)
     for got, wanted in zip(bits(packed), bits(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)

@@ -63,15 +63,21 @@ class _Groups(NamedTuple):
         return np.ravel_multi_index([places[axis] for axis in self.axes], self.shape)
 
 
-def _groups(members: Members, by: Sequence[str]) -> _Groups:
+def _groups(members: Members, by: tuple[str, ...]) -> _Groups:
     sizes = dict(zip(members.axes, members.shape, strict=True))
-    return _Groups(tuple(by), tuple(named("by", axis, sizes) for axis in by))
+    return _Groups(by, tuple(named("by", axis, sizes) for axis in by))
 
 
 def _checked_axes(by: Sequence[str]) -> tuple[str, ...]:
     if isinstance(by, str) or not isinstance(by, Sequence) or len(set(by)) < len(by):
         raise TypeError(f"{by=} must be a list of different axes, such as ['learning_rate'].")
     return tuple(by)
+
+
+def _checked_confidence(confidence: float) -> float:
+    if not 0 < real_number("confidence", confidence) < 1:
+        raise ValueError(f"{confidence=} must be between 0 and 1.")
+    return confidence
 
 
 class Shares(NamedTuple):
@@ -105,8 +111,7 @@ def share(
     by = _checked_axes(by)
     holds = of if callable(of) else named("of", of, CONDITIONS)
     named("method", method, {"wilson": None, "exact": None})
-    if not 0 < real_number("confidence", confidence) < 1:
-        raise ValueError(f"{confidence=} must be between 0 and 1.")
+    confidence = _checked_confidence(confidence)
 
     def init(members: Members) -> Any:
         groups = _groups(members, by)
@@ -260,12 +265,12 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
         groups, found = gathered
         values = np.full((groups.number, len(at)), np.nan)
         for i in range(groups.number):
-            bins, counts = found.between(i * _GROUP, (i + 1) * _GROUP)
+            bins, counts = found.of_group(i, _GROUP)
             if len(bins):
                 total = counts.cumsum()
                 ranks = np.round(np.asarray(at, np.float64) * total[-1], 6)  # 0.07 of 100 is the 7th
                 wanted = np.maximum(1, np.ceil(ranks))
-                values[i] = _middles(bins - i * _GROUP)[np.searchsorted(total, wanted)]
+                values[i] = _middles(bins)[np.searchsorted(total, wanted)]
         return values.reshape(*groups.shape, len(at))
 
     return Accumulator(init, update, _merged_tallies, finalize)
@@ -311,8 +316,7 @@ class Times(NamedTuple):
 
         With Greenwood's variance (1926) and an interval symmetric in log(-log(share)), as SciPy's ecdf has it.
         """
-        if not 0 < real_number("confidence", confidence) < 1:
-            raise ValueError(f"{confidence=} must be between 0 and 1.")
+        confidence = _checked_confidence(confidence)
         times, events = self.solved
         before = np.concatenate([[0], events.cumsum()[:-1]]).astype(np.int64)[: len(times)]
         left = np.concatenate([[0], self.censored.counts.cumsum()])[np.searchsorted(self.censored.keys, times)]
@@ -353,7 +357,6 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
     Returns:
       An accumulator of `Times`, or of an array of them with an axis for each of `by`.
     """
-
     by = _checked_axes(by)
 
     def init(members: Members) -> Any:
@@ -374,8 +377,7 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
         groups, *tallies = gathered
         found = np.empty(groups.number, object)
         for i in range(groups.number):
-            parts = [part.between(i * _TIMES, (i + 1) * _TIMES) for part in tallies]
-            found[i] = Times(*(Tally(part.keys - i * _TIMES, part.counts) for part in parts))
+            found[i] = Times(*(part.of_group(i, _TIMES) for part in tallies))
         return found.reshape(groups.shape) if by else found[0]
 
     return Accumulator(init, update, _merged_tallies, finalize)

@@ -82,7 +82,7 @@ class Chunk:
     def __init__(self, programs: Compiled, states: State, hparams: HParams, n_members: int, block_size: int):
         self._programs, self._states, self._hparams = programs, states, hparams
         self._order = np.arange(states.epoch.size, dtype=np.int32)  # which member each lane holds
-        self._n_members, self._block_size = n_members, block_size
+        self.n_members, self._block_size = n_members, block_size
         self._n_trained = n_members  # by lanes, from the first
 
     def train(self, epochs: Any) -> Info | None:
@@ -111,12 +111,12 @@ class Chunk:
     def _by_member(self, by_lane: np.ndarray) -> np.ndarray:
         by_member = np.empty_like(by_lane)
         by_member[self._order] = by_lane
-        return by_member[: self._n_members]
+        return by_member[: self.n_members]
 
 
-def trained(trainer: Trainer, chunk: Chunk, n_members: int, work: Work) -> Result:
+def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
     """All epochs of a chunk, in rounds; the results of its members."""
-    records, counted, epoch = [], 0, 0
+    records, counted, epoch, n_members = [], 0, 0, chunk.n_members
     for done in () if work.is_over else rounds(trainer, chunk.train):
         epoch = done.epoch
         if done.records is not None:

@@ -101,13 +101,14 @@ def train_ensemble(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
+    members = members_of(seeds, hparams)
     how = {"engine": engine, "chunk_size": chunk_size, "seconds": seconds, "progress": progress}
     if reduce is not None:
-        return _reduced(combined(reduce), trainer, members_of(seeds, hparams), how)
+        return _reduced(combined(reduce), trainer, members, how)
     results: Result | None = None
-    for part, block in train_blocks(trainer, seeds, hparams, **how):
+    for part, block in train_blocks(trainer, members, **how):
         if results is None:
-            results = _empty_like(block, len(seeds))
+            results = _empty_like(block, len(members))
         for whole, of_part in zip(_per_member(results), _per_member(block), strict=True):
             whole[part] = of_part
     assert results is not None, "seeds are never empty here"
@@ -166,12 +167,12 @@ def replay(
     """
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
     members = members_of([seed], own)
-    chosen, chunk_size, block_size = _engine(trainer, members, engine, None if engine == "vmap" else 1)
+    chosen, _, size = _engine(trainer, members, engine, None)
     at = [whole_number(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
-    states, own = prepared(chosen.programs(trainer), members, slice(0, 1), chunk_size)
-    chunk = Chunk(compiled(chosen, trainer, states, own), states, own, 1, block_size)
+    states, own = prepared(chosen.programs(trainer), members, slice(0, 1), size)
+    chunk = Chunk(compiled(chosen, trainer, states, own), states, own, 1, size)
     found, done = [], 0
     for epoch in at:
         for _ in rounds(trainer._replace(epochs=epoch - done), chunk.train):
@@ -245,7 +246,7 @@ def _chunks(
                 run_with = compiled(engine, trainer, states, hparams)
                 work.deadline = time.perf_counter() + seconds
             chunk = Chunk(run_with, states, hparams, part.stop - part.start, block_size)
-            run = pool.submit(trained, trainer, chunk, part.stop - part.start, work)
+            run = pool.submit(trained, trainer, chunk, work)
             pending.append((part, run))
             if len(pending) > threads:
                 done, run = pending.popleft()

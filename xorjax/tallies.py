@@ -18,10 +18,10 @@ class Tally(NamedTuple):
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return Tally(keys, counts)
 
-    def between(self, low: int, high: int) -> "Tally":
-        """Of the keys from `low` up to `high`, which is not among them."""
-        first, last = np.searchsorted(self.keys, (low, high))
-        return Tally(self.keys[first:last], self.counts[first:last])
+    def of_group(self, i: int, size: int) -> "Tally":
+        """Of the keys from `i * size` to the next multiple, counted from 0."""
+        first, last = np.searchsorted(self.keys, (i * size, (i + 1) * size))
+        return Tally(self.keys[first:last] - i * size, self.counts[first:last])
 
 
 def tally(keys: np.ndarray) -> Tally:
