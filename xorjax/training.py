@@ -198,9 +198,16 @@ def trainer(
         solved_epoch = _first_solved(state, holds)
         stopping, stopped = rule.update(state.stopping, solved_epoch >= 0, value, state.epoch)
         new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle, stopping)
-        if stops:
-            frozen = state._replace(solved_epoch=solved_epoch)
-            new = jax.tree.map(lambda old, new: jnp.where(stopped, old, new), frozen, new)
+        if stops:  # the optimizer's state is left to run on: nothing that anybody sees comes of it
+
+            def kept(old: Any, new: Any) -> Any:
+                return jax.tree.map(lambda old, new: jnp.where(stopped, old, new), old, new)
+
+            new = new._replace(
+                params=kept(state.params, new.params),
+                epoch=kept(state.epoch, new.epoch),
+                stopping=kept(state.stopping, new.stopping),
+            )
         return new, info
 
     def first_of(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
