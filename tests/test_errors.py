@@ -212,6 +212,71 @@ WRONG = {
         ValueError,
         "record_every=4 must be between 1 and epochs=3",
     ),
+    "records every so often and at some epochs": (
+        lambda: train(record_every=1, record_at=[0]),
+        ValueError,
+        "record_every=1 and record_at=[0] are given; one of them must be None",
+    ),
+    "records at no epoch": (lambda: train(record_at=[]), ValueError, "record_at=[] must hold at least one epoch"),
+    "records in no order": (
+        lambda: train(record_at=[2, 1]),
+        ValueError,
+        "record_at=[2, 1] must hold at least one",
+    ),
+    "records at one number": (
+        lambda: train(record_at=2),
+        TypeError,
+        "record_at=2 must be a list of epochs, such as xj.log_spaced(3)",
+    ),
+    "a record past the end": (
+        lambda: train(record_at=[0, 4]),
+        ValueError,
+        "record_at[1]=4 must be between 0 and epochs=3",
+    ),
+    "an unknown record": (
+        lambda: train(record_every=1, record=["parms"]),
+        ValueError,
+        "record='parms' must be one of predictions, params, gradient_norm; did you mean 'params'?",
+    ),
+    "a record that is no list": (
+        lambda: train(record_every=1, record="params"),
+        TypeError,
+        "record='params' must be a list of names",
+    ),
+    "records at no time": (
+        lambda: train(record=["params"]),
+        ValueError,
+        "record=['params'] would have no effect: say when, by record_every or record_at",
+    ),
+    "an observation that is no function": (
+        lambda: train(record_every=1, observe="norm"),
+        TypeError,
+        "observe='norm' must be a function of params and hparams",
+    ),
+    "an observation of what is not there": (
+        lambda: train(record_every=1, observe=lambda p, h: h["rate"]).run(KEY),
+        ValueError,
+        "observe(hparams) failed for hparams=None with TypeError",
+    ),
+    "log-spaced epochs to none": (lambda: xj.log_spaced(0), ValueError, "epochs=0 must be between 1 and"),
+    "no log-spaced epochs": (lambda: xj.log_spaced(9, 0), ValueError, "per_decade=0 must be above 0"),
+    "a threshold in words": (lambda: train(threshold="half"), TypeError, "threshold='half' must be a real number"),
+    "a sample of half": (lambda: train(resample=0.5), TypeError, "resample=0.5 must be True or False"),
+    "validation on what is no batch": (
+        lambda: train(validation=3),
+        TypeError,
+        "validation must be a Batch(x, y), got int",
+    ),
+    "validation with other inputs": (
+        lambda: train(validation=xj.parity(3)),
+        ValueError,
+        "validation.x has 3 columns and batch.x has 2; they must be equal",
+    ),
+    "softmax of one output": (
+        lambda: train(loss=xj.softmax_cross_entropy),
+        ValueError,
+        "logits have shape (4, 1); softmax is of at least two outputs",
+    ),
     "records of every 0th epoch": (lambda: train(record_every=0), ValueError, "record_every=0 must be between 1"),
     "shuffling by text": (lambda: train(shuffle="yes"), TypeError, "shuffle='yes' must be True or False"),
     "an unknown stop": (
@@ -325,10 +390,15 @@ WRONG = {
     ),
     "ragged seeds": (lambda: ensemble([0, [1, 2]]), TypeError, "seeds must be whole numbers"),
     "seeds in a set": (lambda: ensemble({1, 2}), TypeError, "must be a range, list or array of whole numbers."),
-    "more epochs than fit the records": (
+    "one number of epochs for many records": (
         lambda: train(epochs=1000, record_every=1).advance(TRAINER.init(KEY), None, 65),
         ValueError,
-        "epochs=65 must be between 0 and record_slots * record_every=64",
+        "epochs has shape (); it must be (64,), record_slots=64",
+    ),
+    "many numbers of epochs for no records": (
+        lambda: train(epochs=1000).advance(TRAINER.init(KEY), None, np.array([1, 2])),
+        ValueError,
+        "epochs has shape (2,); it must be a scalar without records",
     ),
     "an ensemble of hparams that nothing takes": (
         lambda: ensemble([0], {"learning_rate": 0.5}),

@@ -3,9 +3,17 @@
 from xorjax.ensemble import replay, train_blocks, train_ensemble
 from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.lanes import Explanation, explain, lane_vmap
-from xorjax.losses import accuracy, mse, solved_by_40_20_40, solved_by_loss
+from xorjax.losses import (
+    accuracy,
+    mse,
+    sigmoid_cross_entropy,
+    softmax_cross_entropy,
+    solved_by_40_20_40,
+    solved_by_loss,
+)
 from xorjax.members import Members, grid, random_search
 from xorjax.models import Dense, Model, mlp, normal, summary, uniform
+from xorjax.records import Record, log_spaced
 from xorjax.reduction import Accumulator
 from xorjax.results import History, Outcome, Result
 from xorjax.scalarize import scalar_operations, scalarize
@@ -26,6 +34,7 @@ __all__ = [
     "Members",
     "Model",
     "Outcome",
+    "Record",
     "Result",
     "State",
     "StopRule",
@@ -34,6 +43,7 @@ __all__ = [
     "explain",
     "grid",
     "lane_vmap",
+    "log_spaced",
     "mlp",
     "mse",
     "normal",
@@ -45,6 +55,8 @@ __all__ = [
     "replay",
     "scalar_operations",
     "scalarize",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
     "solved_by_40_20_40",
     "solved_by_loss",
     "summary",

@@ -138,7 +138,7 @@ def compilation(network: str) -> dict[str, float]:
             hparams = jax.tree.map(lambda _, size=size: jax.ShapeDtypeStruct((size,), np.float32), HPARAMS)
             states = jax.eval_shape(programs.init, seeds, hparams)
             begun = time.perf_counter()
-            compiled_advance(engine, programs, states, hparams)
+            compiled_advance(engine, made, states, hparams)
             seconds[name].append(chosen + time.perf_counter() - begun)
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
@@ -157,7 +157,7 @@ class _Work:
             for part in shares(members, block_size or chunk_size, chunk_size)
         ]
         if (name, chunk_size) not in compiled:
-            compiled[name, chunk_size] = compiled_advance(engine, programs, *self.chunks[0][:2])
+            compiled[name, chunk_size] = compiled_advance(engine, made, *self.chunks[0][:2])
         self.advance = compiled[name, chunk_size]
 
     def run(self, epochs: int, chunk: Any) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 
 from xorjax.engines import Engine, Programs
 from xorjax.members import Members
+from xorjax.problems import HParams
+from xorjax.records import Epochs, Record, history_of
 from xorjax.results import History, Outcome, Result
-from xorjax.rounds import rounds
-from xorjax.training import HParams, State, Trainer
-from xorjax.updates import Info
+from xorjax.rounds import no_epochs, rounds
+from xorjax.training import State, Trainer
 
 
 class Compiled(NamedTuple):
@@ -68,11 +69,12 @@ def compiled(engine: Engine, trainer: Trainer, states: State, hparams: HParams) 
         order = jax.ShapeDtypeStruct((states.epoch.size,), np.int32)
         arrange = programs.arrange.lower(states, hparams, order).compile()
     finish = programs.finish.lower(states, hparams).compile()
-    return Compiled(compiled_advance(engine, programs, states, hparams), finish, arrange)
+    return Compiled(compiled_advance(engine, trainer, states, hparams), finish, arrange)
 
 
-def compiled_advance(engine: Engine, programs: Any, states: State, hparams: HParams) -> Callable[..., Any]:
-    lowered = programs.advance.lower(states, hparams, np.int32(0), np.int32(0))
+def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Callable[..., Any]:
+    programs: Any = engine.programs(trainer)
+    lowered = programs.advance.lower(states, hparams, no_epochs(trainer), np.int32(0))
     return lowered.compile(engine.compiler_options())
 
 
@@ -85,11 +87,22 @@ class Chunk:
         self.n_members, self._block_size = n_members, block_size
         self._n_trained = n_members  # by lanes, from the first
 
-    def train(self, epochs: Any) -> Info | None:
-        """Trains on whoever has not stopped; what is recorded, (slots, members)."""
+    def train(self, epochs: np.ndarray) -> Record | None:
+        """Trains on whoever has not stopped; what is recorded, (slots, members, …)."""
         outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(self._n_trained))
-        self._states, infos = jax.block_until_ready(outs)
-        return None if infos is None else Info(*(self._by_member(np.asarray(info).T).T for info in infos))
+        self._states, records = jax.block_until_ready(outs)
+        return self._records_by_member(records)
+
+    def observed(self, epochs: np.ndarray) -> Record:
+        """What is recorded of all members as they are now, (members, …), but for loss and accuracy."""
+        outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(len(self._order)))
+        return jax.tree.map(lambda each: each[0], self._records_by_member(outs[1]))
+
+    def _records_by_member(self, records: Record | None) -> Any:
+        def by_member(each: Any) -> np.ndarray:
+            return self._by_member(np.moveaxis(np.asarray(each), -1, 0)).swapaxes(0, 1)
+
+        return jax.tree.map(by_member, records)
 
     def pack(self, epoch: int) -> int:
         """Puts whoever has stopped before this epoch behind the others; returns how many have not."""
@@ -135,20 +148,16 @@ def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
         is_open = (result.epochs == epoch) & (result.outcome == Outcome.UNSOLVED)
         outcome = np.where(is_open, Outcome.UNFINISHED, result.outcome)
         result = result._replace(outcome=outcome.astype(result.outcome.dtype))
-    if trainer.record_every is None:
+    if trainer.recorded is None:
         return result
-    return result._replace(history=_history(trainer.record_every, trainer.epochs, records, result))
+    final = chunk.observed(no_epochs(trainer))._replace(loss=result.loss, accuracy=result.accuracy)
+    return result._replace(history=_history(trainer.recorded, records, final, result.epochs))
 
 
-def _history(every: int, epochs: int, records: list[Info], result: Result) -> History:
-    recorded = np.arange(0, epochs, every, dtype=np.int32)
-    has_ended = recorded >= result.epochs[:, None]
+def _history(recorded: Epochs, records: list[Record], final: Record, epochs: Any) -> History:
+    n_missing = len(recorded) - sum(len(each.loss) for each in records)  # where all have stopped
 
-    def filled(parts: Any, final: Any) -> np.ndarray:
-        found = np.concatenate(parts).T  # fewer than all, where all have stopped
-        missing = np.zeros((len(found), len(recorded) - found.shape[1]), found.dtype)
-        return np.where(has_ended, final[:, None], np.concatenate([found, missing], axis=1))
+    def joined(last: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+        return np.concatenate([*parts, np.zeros((n_missing, *last.shape), last.dtype)]).swapaxes(0, 1)
 
-    empty = Info(result.loss[None, :][:0], result.accuracy[None, :][:0])
-    loss, accuracy = zip(empty, *records, strict=True)
-    return History(recorded, filled(loss, result.loss), filled(accuracy, result.accuracy))
+    return history_of(recorded, jax.tree.map(joined, final, *records), final, epochs)

@@ -177,13 +177,13 @@ def train(
 
     advance = jax.jit(trainer.advance)
 
-    def train_on(epochs: Any) -> xj.Info | None:
+    def train_on(epochs: Any) -> xj.Record | None:
         nonlocal state
-        state, infos = jax.block_until_ready(advance(state, hparams, epochs))
-        return infos
+        state, found = jax.block_until_ready(advance(state, hparams, epochs))
+        return found
 
     epoch = 0
-    records: list[xj.Info] = []
+    records: list[xj.Record] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
     with suppress(KeyboardInterrupt), _progress(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
@@ -191,8 +191,8 @@ def train(
             epoch = done.epoch
             if done.records is not None:
                 records.append(done.records)
-            loss, accuracy = (float(values[-1]) for values in records[-1])
-            progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
+            last = records[-1]
+            progress.update(bar, completed=epoch, loss=last.loss[-1].item(), accuracy=last.accuracy[-1].item())
     result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
 
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
@@ -318,15 +318,15 @@ def _end_interrupted(what: str = "") -> NoReturn:
     raise typer.Exit(INTERRUPTED)
 
 
-def _plot_training(path: Path, setup: Setup, result: xj.Result, records: Sequence[xj.Info], every: int) -> None:
+def _plot_training(path: Path, setup: Setup, result: xj.Result, records: Sequence[xj.Record], every: int) -> None:
     from matplotlib.figure import Figure
 
     from xorjax import plots
 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    loss, accuracy = (np.concatenate(parts) for parts in zip(*records, strict=True))
-    plots.loss_curve(left, xj.History(np.arange(len(loss)) * every, loss, accuracy))
+    found = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
+    plots.loss_curve(left, xj.History(np.arange(len(found.loss)) * every, *found))
     axis = np.linspace(-0.25, 1.25, 151)
     points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     outputs = np.asarray(setup.model.apply(result.params, points)).reshape(len(axis), len(axis))

@@ -23,10 +23,11 @@ from xorjax.engines import Engine
 from xorjax.engines import lanes as lanes_engine
 from xorjax.engines import vmap as vmap_engine
 from xorjax.members import Members, members_of
+from xorjax.problems import HParams
 from xorjax.reduction import Accumulator, combined
 from xorjax.results import Result
 from xorjax.rounds import rounds
-from xorjax.training import HParams, Trainer
+from xorjax.training import Trainer
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in [lanes_engine.ENGINE, vmap_engine.ENGINE]}
 REPORT_SECONDS = 0.1

@@ -5,7 +5,9 @@ Loss and accuracy are defined as Keras defines them, so that the numbers of the 
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from xorjax._checks import real_number
@@ -34,34 +36,95 @@ def mse(y_hat: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_o
     return jnp.mean(jnp.mean(jnp.square(y_hat - y), axis=-1))
 
 
-def accuracy(y_hat: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_out"]) -> Float[Array, ""]:
-    """Share of rows that are classified right.
+def sigmoid_cross_entropy(
+    logits: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_out"]
+) -> Float[Array, ""]:
+    """Binary cross-entropy of sigmoid(logits), a mean over outputs and rows; optax's.
 
-    One output: it stands for 1 strictly above 0.5, as in Keras's BinaryAccuracy. More outputs: the largest
-    stands for the class, as in Keras's CategoricalAccuracy.
+    For a model whose output is linear: `xj.mlp((2, 2, 1), output="linear")`. Keras calls it
+    `BinaryCrossentropy(from_logits=True)`.
 
     Args:
-      y_hat: predictions, (n, n_out).
-      y: targets of the same shape; one output: 0 or 1; more: one-hot.
+      logits: outputs before the sigmoid, (n, n_out).
+      y: targets from 0 to 1, of the same shape.
 
     Raises:
       ValueError: if the shapes differ, or have fewer than two axes.
     """
-    return jnp.mean(_right(*_alike(y_hat, y)))
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(*_alike(logits, y)))
 
 
-def solved_by_loss(tolerance: float = 0.01, all_right: bool = True) -> SolvedRule:
-    """A network is solved when its loss is below `tolerance` and, with `all_right`, every row classified right.
+def softmax_cross_entropy(
+    logits: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_out"]
+) -> Float[Array, ""]:
+    """Cross-entropy of softmax(logits), a mean over rows; optax's.
+
+    For a model whose output is linear, of at least two classes. Keras calls it
+    `CategoricalCrossentropy(from_logits=True)`.
+
+    Args:
+      logits: outputs before the softmax, (n, n_out).
+      y: one-hot targets, or shares of classes, of the same shape.
 
     Raises:
-      TypeError, ValueError: if `tolerance` is not a number above 0.
+      ValueError: if the shapes differ, or have fewer than two axes, or there is one output alone.
+    """
+    logits, y = _alike(logits, y)
+    if logits.shape[-1] < 2:
+        raise ValueError(f"logits have shape {logits.shape}; softmax is of at least two outputs.")
+    return jnp.mean(optax.softmax_cross_entropy(logits, y))
+
+
+def weighted(
+    loss: Loss,
+    y_hat: Float[Array, "n n_out"],
+    y: Shaped[ArrayLike, "n n_out"],
+    weights: Float[ArrayLike, " n"] | None,
+) -> Float[Array, ""]:
+    """A loss that is a mean over rows, with a weight for each of them; without weights the loss itself."""
+    if weights is None:
+        return loss(y_hat, y)
+    each = jax.vmap(lambda of_row, target: loss(of_row[None], target[None]))(y_hat, jnp.asarray(y))
+    return jnp.mean(jnp.asarray(weights, each.dtype) * each)
+
+
+def accuracy(
+    y_hat: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_out"], threshold: float = 0.5
+) -> Float[Array, ""]:
+    """Share of rows that are classified right.
+
+    One output: it stands for 1 strictly above the threshold, as in Keras's BinaryAccuracy. More outputs: the
+    largest stands for the class, as in Keras's CategoricalAccuracy.
+
+    Args:
+      y_hat: predictions, (n, n_out).
+      y: targets of the same shape; one output: 0 or 1; more: one-hot.
+      threshold: 0 where the output is the logarithm of odds, as for `sigmoid_cross_entropy`.
+
+    Raises:
+      ValueError: if the shapes differ, or have fewer than two axes.
+    """
+    return jnp.mean(_right(*_alike(y_hat, y), threshold))
+
+
+def solved_by_loss(tolerance: float = 0.01, all_right: bool = True, threshold: float = 0.5) -> SolvedRule:
+    """A network is solved when its loss is below `tolerance` and, with `all_right`, every row classified right.
+
+    Args:
+      tolerance: above 0.
+      all_right: whether rows must be right too.
+      threshold: as for `accuracy`.
+
+    Raises:
+      TypeError, ValueError: if `tolerance` is not a number above 0, or `threshold` no number.
     """
     if not real_number("tolerance", tolerance) > 0:
         raise ValueError(f"{tolerance=} must be above 0.")
+    threshold = real_number("threshold", threshold)
 
     def rule(y_hat: Array, y: ArrayLike, loss: Array) -> Bool[Array, ""]:
         below = loss < tolerance
-        return below & jnp.all(_right(*_alike(y_hat, y))) if all_right else below
+        return below & jnp.all(_right(*_alike(y_hat, y), threshold)) if all_right else below
 
     return rule
 
@@ -89,9 +152,9 @@ def solved_by_40_20_40(low: float = 0.0, high: float = 1.0) -> SolvedRule:
     return rule
 
 
-def _right(y_hat: Array, y: Array) -> Bool[Array, " *rows"]:
+def _right(y_hat: Array, y: Array, threshold: float) -> Bool[Array, " *rows"]:
     if y.shape[-1] == 1:
-        return ((y_hat > 0.5).astype(y.dtype) == y)[..., 0]
+        return ((y_hat > threshold).astype(y.dtype) == y)[..., 0]
     return jnp.argmax(y_hat, axis=-1) == jnp.argmax(y, axis=-1)
 
 

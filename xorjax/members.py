@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xorjax._checks import real_array, whole_number
-from xorjax.training import HParams
+from xorjax.problems import HParams
 
 MAX_SEED = 2**32 - 1
 MAX_MEMBERS = 2**63 - 1

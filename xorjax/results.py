@@ -22,11 +22,15 @@ class Outcome(enum.IntEnum):
 
 
 class History(NamedTuple):
-    """The records of a run, one every `record_every` epochs, each from before the update of its epoch."""
+    """The records of a run, each from before the update of its epoch; None is not recorded."""
 
     epoch: Int[AnyArray, " records"]
     loss: Float[AnyArray, "*members records"]
     accuracy: Float[AnyArray, "*members records"]
+    predictions: Float[AnyArray, "*members records n n_out"] | None = None
+    params: Any = None
+    gradient_norm: Float[AnyArray, "*members records"] | None = None
+    observed: Any = None  # what the trainer's `observe` gave
 
 
 class Result(NamedTuple):
@@ -39,4 +43,7 @@ class Result(NamedTuple):
     outcome: Int[AnyArray, "*members"]  # an `Outcome`
     solved_epoch: Int[AnyArray, "*members"]  # epochs trained when the rule first held, -1 if it never did
     epochs: Int[AnyArray, "*members"]  # epochs trained
-    history: History | None
+    history: History | None = None
+    validation_loss: Float[AnyArray, "*members"] | None = None  # these three of the rows held out, if any are
+    validation_accuracy: Float[AnyArray, "*members"] | None = None
+    validation_predictions: Float[AnyArray, "*members n_validation n_out"] | None = None

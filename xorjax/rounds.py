@@ -1,13 +1,15 @@
 """The host's loop around compiled training: rounds of bounded time, so that work can report and be interrupted."""
 
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from xorjax.records import Record
 from xorjax.training import Trainer
-from xorjax.updates import Info
 
 FIRST_ROUND = 16  # epochs
 ROUND_SECONDS = 0.2
@@ -21,40 +23,45 @@ class Round(NamedTuple):
 
     epoch: int  # epochs trained so far
     epochs: int  # of them in this round
-    records: Info | None  # of this round, on the host, a leading axis of records; None if it made none
+    records: Record | None  # of this round, on the host, a leading axis of records; None if it made none
 
 
-def rounds(trainer: Trainer, train: Callable[[np.int32], Info | None]) -> Iterator[Round]:
+def no_epochs(trainer: Trainer) -> np.ndarray:
+    """What `trainer.advance` is called with to train for none."""
+    return np.zeros(() if trainer.record_slots is None else trainer.record_slots, np.int32)
+
+
+def rounds(trainer: Trainer, train: Callable[[np.ndarray], Record | None]) -> Iterator[Round]:
     """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.
 
     Args:
       trainer: what is trained, for its epochs and records.
-      train: `train(epochs)` trains on for so many, waits for it, and gives the Info of `trainer.advance`.
+      train: `train(epochs)` trains on, waits for it, and gives the Record of `trainer.advance`.
     """
     epoch, budget = 0, FIRST_ROUND
     while epoch < trainer.epochs:
-        epochs = _round_epochs(trainer, epoch, budget)
+        most = max(STOPPING_ROUND, int(epoch * STOPPING_GROWTH)) if trainer.stops else budget
+        bounds = _bounds(trainer, epoch, min(epoch + budget, epoch + most, trainer.epochs))
+        spans = np.diff(bounds).astype(np.int32)
+        slots = trainer.record_slots
         begun = time.perf_counter()
-        infos = train(np.int32(epochs))
+        found = train(spans[0] if slots is None else np.pad(spans, (0, slots - len(spans))))
         seconds = max(time.perf_counter() - begun, 1e-9)
+        epochs = bounds[-1] - epoch
         budget = max(1, budget // 4, min(4 * budget, int(epochs * ROUND_SECONDS / seconds)))
         records = None
-        if infos is not None and trainer.record_every is not None and epoch % trainer.record_every == 0:
-            given = -(-epochs // trainer.record_every)
-            records = Info(*(np.asarray(info)[:given] for info in infos))
-        epoch += epochs
+        if found is not None and trainer.recorded is not None:
+            first = int(epoch not in trainer.recorded)  # a round may begin between two records
+            if first < len(spans):
+                records = jax.tree.map(lambda each: np.asarray(each)[first : len(spans)], found)  # noqa: B023
+        epoch = bounds[-1]
         yield Round(epoch, epochs, records)
 
 
-def _round_epochs(trainer: Trainer, epoch: int, budget: int) -> int:
-    """Epochs of the next round: about `budget`, in whole record intervals or within one."""
-    left = trainer.epochs - epoch
-    if trainer.stops:
-        budget = min(budget, max(STOPPING_ROUND, int(epoch * STOPPING_GROWTH)))
-    every = trainer.record_every
-    if every is None:
-        return min(budget, left)
-    into = epoch % every
-    if into or budget < every:
-        return min(budget, every - into, left)
-    return min(min(budget // every, trainer.record_slots) * every, left)
+def _bounds(trainer: Trainer, epoch: int, end: int) -> list[int]:
+    """Where the spans of a round begin, at records but for the first, and where the last of them ends."""
+    if trainer.recorded is None or trainer.record_slots is None:
+        return [epoch, end]
+    first = bisect_right(trainer.recorded, epoch)
+    inside = trainer.recorded[first : bisect_left(trainer.recorded, end)]
+    return [epoch, *inside, end][: trainer.record_slots + 1]

@@ -73,18 +73,18 @@ def xor() -> Batch:
     return parity(2)
 
 
-def checked_batch(batch: Any) -> Batch:
+def checked_batch(batch: Any, name: str = "batch") -> Batch:
     """The batch in NumPy arrays, so that a trace sees constants; tracers pass, for data that is an argument.
 
     Raises:
       TypeError, ValueError: if it is not two matrices of finite real numbers with as many rows each.
     """
     if not isinstance(batch, tuple) or len(batch) != 2:
-        raise TypeError(f"batch must be a Batch(x, y), got {type(batch).__name__}.")
-    checked = Batch(*(_checked(name, values) for name, values in zip(("x", "y"), batch, strict=True)))
+        raise TypeError(f"{name} must be a Batch(x, y), got {type(batch).__name__}.")
+    checked = Batch(*(_checked(f"{name}.{of}", values) for of, values in zip(("x", "y"), batch, strict=True)))
     if checked.x.shape[0] != checked.y.shape[0]:
         raise ValueError(
-            f"batch.x has {checked.x.shape[0]} rows and batch.y has {checked.y.shape[0]}; they must be equal."
+            f"{name}.x has {checked.x.shape[0]} rows and {name}.y has {checked.y.shape[0]}; they must be equal."
         )
     return checked
 
@@ -98,12 +98,10 @@ def are_classes(y: AnyArray) -> bool:
 
 
 def _checked(name: str, values: Any) -> Any:
-    array = values if isinstance(values, Tracer) else real_array(f"batch.{name}", values)
+    array = values if isinstance(values, Tracer) else real_array(name, values)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(
-            f"batch.{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}."
-        )
+        raise ValueError(f"{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}.")
     if isinstance(array, np.ndarray) and not (finite := np.isfinite(array)).all():
         row, column = np.argwhere(~finite)[0]
-        raise ValueError(f"batch.{name}[{row}, {column}]={array[row, column]} must be finite.")
+        raise ValueError(f"{name}[{row}, {column}]={array[row, column]} must be finite.")
     return array

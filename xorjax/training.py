@@ -6,29 +6,27 @@ what differs from member to member of an ensemble: the key, and the hyper-parame
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from xorjax._checks import is_real, real_array, whole_number
-from xorjax.losses import Loss, SolvedRule, accuracy, mse, solved_by_loss
-from xorjax.models import Model
-from xorjax.results import History, Outcome, Result
+from xorjax._checks import real_number, whole_number
+from xorjax.losses import Loss, SolvedRule, accuracy, mse, sigmoid_cross_entropy, solved_by_loss
+from xorjax.problems import BatchLike, HParams, ModelLike, OptimizerLike, check_fit, made, problem_from
+from xorjax.records import Epochs, Record, checked_extras, history_of, recorded_epochs
+from xorjax.results import Outcome, Result
 from xorjax.stopping import NEVER, StopRule, stop_rule
 from xorjax.tasks import Batch, are_classes, checked_batch
-from xorjax.updates import Info, Learned, by_mini_batches, gradient_step
-
-HParams = Any  # a pytree of traced scalars
-ModelLike = Model | Callable[[HParams], Model]
-BatchLike = Batch | Callable[[HParams], Batch]
-OptimizerLike = optax.GradientTransformation | Callable[[HParams], optax.GradientTransformation]
+from xorjax.updates import Info, Learned, Rows, by_mini_batches, gradient_step
 
 MAX_EPOCHS = 2**30
-RECORD_SLOTS = 64
+RECORD_SLOTS, LARGE_RECORD_SLOTS = 64, 8  # of loss and accuracy, and of more
 
 
 class State(NamedTuple):
@@ -36,10 +34,11 @@ class State(NamedTuple):
 
     params: Any
     optimizer_state: Any
-    epoch: Int[Array, ""]  # epochs trained so far; stands still in a frozen member
+    epoch: Int[Array, ""]  # epochs trained so far; stands still, as the params, in a network that stopped
     solved_epoch: Int[Array, ""]  # -1 until the solved rule first holds
     key_shuffle: PRNGKeyArray | None  # None where nothing is shuffled
     stopping: Any  # what the rule to stop by carries
+    weights: Float[Array, " n"] | None  # of the rows of the batch; None where all count alike
 
 
 class Trainer(NamedTuple):
@@ -49,25 +48,24 @@ class Trainer(NamedTuple):
       init: `init(key, hparams=None) -> State`.
       step: `step(state, hparams=None) -> (State, Info)`, one epoch.
       run: `run(key, hparams=None) -> Result`, all epochs.
-      advance: `advance(state, hparams, epochs) -> (State, Info)`: trains on for `epochs`, which may be traced.
-        The Info has a leading axis of `record_slots`: what every `record_every`-th epoch reported, from the
-        first of these on; slots beyond `epochs` hold zeros. No more epochs than fill these slots. Without
-        records it is None.
+      advance: `advance(state, hparams, epochs) -> (State, Record | None)`: trains on for `epochs`, which may be
+        traced. A trainer that records takes an array of them, (record_slots,), and gives a Record with a leading
+        axis as long: of the network before each of these spans, its loss and accuracy 0 before one of no epochs.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
-      record_every: epochs from record to record, or None.
-      record_slots: records that one call of `advance` can give.
+      recorded: the epochs that are recorded, or None.
+      record_slots: records that one call of `advance` gives, or None.
       stops: whether a network may stop before its last epoch; its `state.epoch` then stands still.
     """
 
     init: Callable[..., State]
     step: Callable[..., tuple[State, Info]]
     run: Callable[..., Result]
-    advance: Callable[[State, HParams, Any], tuple[State, Info | None]]
+    advance: Callable[[State, HParams, Any], tuple[State, Record | None]]
     finish: Callable[..., Result]
     epochs: int
-    record_every: int | None
-    record_slots: int
+    recorded: Epochs | None
+    record_slots: int | None
     stops: bool
 
 
@@ -80,7 +78,13 @@ def trainer(
     loss: Loss = mse,
     batch_size: int | None = None,
     shuffle: bool = True,
+    resample: bool = False,
+    validation: Batch | None = None,
     record_every: int | None = None,
+    record_at: Sequence[int] | np.ndarray | None = None,
+    record: Sequence[Literal["predictions", "params", "gradient_norm"]] = (),
+    observe: Callable[[Any, HParams], Any] | None = None,
+    threshold: float | None = None,
     solved: SolvedRule | None = None,
     stop: Literal["never", "solved"] | StopRule | Sequence[str | StopRule] = "never",
 ) -> Trainer:
@@ -95,13 +99,24 @@ def trainer(
         `lambda h: optax.sgd(h["learning_rate"], h["momentum"])`. Optimizers that ask for the value or the
         gradient of the loss (`polyak_sgd`, `lbfgs`) get it.
       epochs: passes over the data, 1 to 2^30.
-      loss: `loss(y_hat, y) -> scalar`.
+      loss: `loss(y_hat, y) -> scalar`: `xj.mse`, `xj.sigmoid_cross_entropy`, `xj.softmax_cross_entropy`, …
       batch_size: rows in an update; None is all of them. The last batch of an epoch holds what is left, and
         its mean is over its own rows, as in Keras.
       shuffle: whether mini-batches are drawn from a fresh permutation in each epoch, which follows from the
         member's key and the epoch. A full batch is never shuffled: its gradient does not depend on the order.
-      record_every: keep loss and accuracy of the epochs 0, k, 2k, …, from before their update. With
-        mini-batches they are means over the batches of the epoch, each from before its own update, as Keras's.
+      resample: whether each member trains on a sample of its own (Efron's bootstrap): as many rows as there are,
+        drawn with replacement by its key, so that a row counts as often as it was drawn. The loss, which must be
+        a mean over rows, is of this sample, wherever it is reported; predictions and accuracy are of all rows.
+        `trainer.init(key).weights` says how often each row was drawn.
+      validation: rows held out, whose loss, accuracy and predictions the `Result` has too.
+      record_every: record the epochs 0, k, 2k, …, from before their update. With mini-batches, loss and accuracy
+        are means over the batches of the epoch, each from before its own update, as Keras's.
+      record_at: or these epochs, ascending, from 0 to `epochs`; see `xj.log_spaced`.
+      record: what to record besides loss and accuracy: "predictions", "params", "gradient_norm" (Euclidean, of
+        the gradient on the whole batch).
+      observe: `observe(params, hparams) -> pytree of arrays`, recorded too.
+      threshold: what a single output must be above to stand for 1; None is 0.5, and with `sigmoid_cross_entropy`,
+        for which outputs are logarithms of odds, 0.
       solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
         the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
         or 1, or one-hot), all rows right.
@@ -112,92 +127,78 @@ def trainer(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
     """
-    if not callable(batch):
-        batch = checked_batch(batch)
-        _rows_of_an_update(batch_size, batch)
+    problem = problem_from(model, batch, optimizer, loss, batch_size)
     epochs = whole_number("epochs", epochs, 1, MAX_EPOCHS)
-    if record_every is not None:
-        record_every = whole_number("record_every", record_every, 1, epochs, "epochs")
-    if not isinstance(shuffle, bool):
-        raise TypeError(f"{shuffle=} must be True or False.")
+    recorded = recorded_epochs(record_every, record_at, epochs)
+    extras = checked_extras(record, observe, recorded)
+    for argument, flag in {"shuffle": shuffle, "resample": resample}.items():
+        if not isinstance(flag, bool):
+            raise TypeError(f"{argument}={flag!r} must be True or False.")
+    if validation is not None:
+        validation = checked_batch(validation, "validation")
+    above = (0.0 if loss is sigmoid_cross_entropy else 0.5) if threshold is None else threshold
+    real_number("threshold", above)
     rule = stop_rule(stop)
     stops = rule is not NEVER
     is_solved = solved
     if is_solved is None:
-        is_solved = solved_by_loss(all_right=callable(batch) or are_classes(batch.y))
+        is_solved = solved_by_loss(all_right=callable(batch) or are_classes(batch.y), threshold=above)
     for argument, value in {"loss": loss, "solved": is_solved}.items():
         if not callable(value):
             raise TypeError(f"{argument}={value!r} must be a function.")
-    if not isinstance(model, Model) and not callable(model):
-        raise TypeError(f"model must be a Model or a function from hparams to one, got {model!r}.")
-    if not isinstance(optimizer, optax.GradientTransformation) and not callable(optimizer):
-        raise TypeError(
-            f"optimizer must be an optax GradientTransformation or a function from hparams to one, "
-            f"got {optimizer!r}."
-        )
-    takes_hparams = callable(model) or callable(batch) or not isinstance(optimizer, optax.GradientTransformation)
-    if isinstance(model, Model) and isinstance(batch, Batch):
-        _check_outputs(model, batch, loss, is_solved)
+    is_fixed = not callable(model) and not callable(batch)
+    if is_fixed:
+        check_fit(problem_from(model, batch, optax.identity(), loss, batch_size)(None), is_solved, validation)
 
-    record_slots = 1 if record_every is None else min(RECORD_SLOTS, -(-epochs // record_every))
-
-    def built(hparams: HParams) -> _Built:
-        """For hparams, whose dtypes are fixed so that a member alone is as in a company."""
-        if not takes_hparams and jax.tree.leaves(hparams):
-            raise ValueError(
-                f"{hparams=} would have no effect: give optimizer (model, batch) as a function of hparams, "
-                f"such as lambda h: optax.sgd(h['learning_rate'])."
-            )
-        hparams = jax.tree_util.tree_map_with_path(_fixed_dtype, hparams)
-        member_model = model if isinstance(model, Model) else _made("model", model, hparams)
-        if not isinstance(member_model, Model):
-            raise TypeError(f"model(hparams) must give a Model, got {member_model!r}.")
-        transformation = optimizer
-        if not isinstance(transformation, optax.GradientTransformation):
-            transformation = _made("optimizer", transformation, hparams)
-        if not isinstance(transformation, optax.GradientTransformation):
-            raise TypeError(
-                f"optimizer(hparams) must give an optax GradientTransformation, got {transformation!r}."
-            )
-        data = batch if isinstance(batch, Batch) else checked_batch(_made("batch", batch, hparams))
-        return _Built(
-            member_model, optax.with_extra_args_support(transformation), data, _rows_of_an_update(batch_size, data)
-        )
+    has_extras = bool(extras) or observe is not None
+    record_slots = None
+    if recorded is not None:
+        record_slots = min(LARGE_RECORD_SLOTS if has_extras else RECORD_SLOTS, len(recorded))
 
     def init(key: PRNGKeyArray, hparams: HParams = None) -> State:
         if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
             raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")
-        member = built(hparams)
-        if callable(model) or callable(batch):
-            _check_outputs(member.model, member.batch, loss, is_solved)
+        member = problem(hparams)
+        if not is_fixed:
+            check_fit(member, is_solved, validation)
         params = member.model.init(key)
-        # The constant keeps this stream apart from the model's own `split(key)[i]`, which is `fold_in(key, i)`.
-        key_shuffle = jax.random.fold_in(key, zlib.crc32(b"shuffle")) if member.in_parts and shuffle else None
         optimizer_state = jax.tree.map(jnp.asarray, member.optimizer.init(params))
-        value = jax.eval_shape(lambda: loss(member.model.apply(params, member.batch.x), member.batch.y))
-        stopping = rule.init(value.dtype)
-        return State(params, optimizer_state, jnp.int32(0), jnp.int32(-1), key_shuffle, stopping)
+        value = jax.eval_shape(lambda: member.judged(params, None)[1])
+        return State(
+            params,
+            optimizer_state,
+            epoch=jnp.int32(0),
+            solved_epoch=jnp.int32(-1),
+            key_shuffle=_stream(key, "shuffle") if member.in_parts and shuffle else None,
+            stopping=rule.init(value.dtype),
+            weights=_times_drawn(_stream(key, "resample"), len(member.batch.x)) if resample else None,
+        )
 
     def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
-        member = built(hparams)
-        data, n = member.batch, len(member.batch.x)
+        member = problem(hparams)
+        rows, n = Rows(*member.batch, state.weights), len(member.batch.x)
         update = gradient_step(member.model, member.optimizer, loss)
         learned = Learned(state.params, state.optimizer_state)
         if member.in_parts:
             order = jnp.arange(n)
             if state.key_shuffle is not None:
                 order = jax.random.permutation(jax.random.fold_in(state.key_shuffle, state.epoch), n)
-            learned, info = by_mini_batches(update, learned, data, member.rows, order)
-            y_hat = member.model.apply(state.params, data.x)
-            value = loss(y_hat, data.y)
+            learned, info = by_mini_batches(update, learned, rows, member.rows, order, above)
+            y_hat, value = member.judged(state.params, state.weights)
         else:
-            learned, value, y_hat = update(learned, *data)
-            info = Info(value, accuracy(y_hat, data.y))
+            learned, value, y_hat = update(learned, rows)
+            info = Info(value, accuracy(y_hat, rows.y, above))
 
-        holds = is_solved(y_hat, data.y, value)
+        holds = is_solved(y_hat, rows.y, value)
         solved_epoch = _first_solved(state, holds)
         stopping, stopped = rule.update(state.stopping, solved_epoch >= 0, value, state.epoch)
-        new = State(*learned, state.epoch + 1, solved_epoch, state.key_shuffle, stopping)
+        new = state._replace(
+            params=learned.params,
+            optimizer_state=learned.optimizer_state,
+            epoch=state.epoch + 1,
+            solved_epoch=solved_epoch,
+            stopping=stopping,
+        )
         if stops:  # the optimizer's state is left to run on: nothing that anybody sees comes of it
 
             def kept(old: Any, new: Any) -> Any:
@@ -210,8 +211,22 @@ def trainer(
             )
         return new, info
 
-    def first_of(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
-        """Trains on for `epochs`, static or traced; what the first of them reported."""
+    def recorded_with(info: Info, state: State, hparams: HParams) -> Record:
+        """What is recorded of a network as it is now."""
+        if not has_extras:
+            return Record(*info)
+        member, params = problem(hparams), state.params
+        seen = None if observe is None else made("observe", partial(observe, params), member.hparams)
+        return Record(
+            *info,
+            predictions=member.model.apply(params, member.batch.x) if "predictions" in extras else None,
+            params=params if "params" in extras else None,
+            gradient_norm=member.gradient_norm(params, state.weights) if "gradient_norm" in extras else None,
+            observed=jax.tree.map(jnp.asarray, seen),
+        )
+
+    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record]:
+        """Trains on for `epochs`, static or traced; what is recorded before it."""
 
         def body(i, carry):
             state, first = carry
@@ -220,31 +235,31 @@ def trainer(
 
         _, info = jax.eval_shape(step, state, hparams)
         none_yet = jax.tree.map(lambda i: jnp.zeros(i.shape, i.dtype), info)
-        return lax.fori_loop(0, epochs, body, (state, none_yet))
+        new, first = lax.fori_loop(0, epochs, body, (state, none_yet))
+        return new, recorded_with(first, state, hparams)
 
-    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
-        every = MAX_EPOCHS if record_every is None else record_every
-        if isinstance(epochs, int):
-            whole_number("epochs", epochs, 0, record_slots * every, "record_slots * record_every")
-        if record_every is None:
+    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record | None]:
+        if record_slots is None:
+            if jnp.shape(epochs):
+                raise ValueError(f"epochs has shape {jnp.shape(epochs)}; it must be a scalar without records.")
             return lax.fori_loop(0, epochs, lambda _, s: step(s, hparams)[0], state), None
-        starts = jnp.arange(record_slots, dtype=jnp.int32) * every
-        return lax.scan(
-            lambda state, start: first_of(state, hparams, jnp.clip(epochs - start, 0, every)), state, starts
-        )
+        if jnp.shape(epochs) != (record_slots,):
+            raise ValueError(
+                f"epochs has shape {jnp.shape(epochs)}; it must be {(record_slots,)}, {record_slots=}."
+            )
+        return lax.scan(lambda state, each: span(state, hparams, each), state, jnp.asarray(epochs, jnp.int32))
 
     def finish(state: State, hparams: HParams = None) -> Result:
-        member = built(hparams)
+        member = problem(hparams)
         data = member.batch
-        y_hat = member.model.apply(state.params, data.x)
-        value = loss(y_hat, data.y)
+        y_hat, value = member.judged(state.params, state.weights)
         holds = is_solved(y_hat, data.y, value)
         solved_epoch = _first_solved(state, holds)
         holds = holds | (solved_epoch == state.epoch)  # a network that stopped so is solved, whatever the last bit
-        return Result(
+        result = Result(
             params=state.params,
             loss=value,
-            accuracy=accuracy(y_hat, data.y),
+            accuracy=accuracy(y_hat, data.y, above),
             predictions=y_hat,
             outcome=jnp.where(
                 _all_finite((value, state.params)),
@@ -253,80 +268,54 @@ def trainer(
             ).astype(jnp.int32),
             solved_epoch=solved_epoch,
             epochs=state.epoch,
-            history=None,
+        )
+        if validation is None:
+            return result
+        y_hat, value = member._replace(batch=validation).judged(state.params, None)
+        return result._replace(
+            validation_loss=value,
+            validation_accuracy=accuracy(y_hat, validation.y, above),
+            validation_predictions=y_hat,
         )
 
     def run(key: PRNGKeyArray, hparams: HParams = None) -> Result:
         state = init(key, hparams)
-        if record_every is None:
-            state, _ = first_of(state, hparams, epochs)
+        if recorded is None:
+            state, _ = span(state, hparams, epochs)
             return finish(state, hparams)
-        records, rest = divmod(epochs, record_every)
-        state, info = lax.scan(lambda s, _: first_of(s, hparams, record_every), state, length=records)
-        if rest:
-            state, last = first_of(state, hparams, rest)
-            info = jax.tree.map(lambda i, j: jnp.append(i, j), info, last)
+        state, records = _spans(span, state, hparams, recorded, epochs)
         result = finish(state, hparams)
-        recorded = jnp.arange(0, epochs, record_every, dtype=jnp.int32)
-        if stops:
-            ended = recorded >= result.epochs
-            info = Info(jnp.where(ended, result.loss, info.loss), jnp.where(ended, result.accuracy, info.accuracy))
-        return result._replace(history=History(recorded, *info))
+        final = recorded_with(Info(result.loss, result.accuracy), state, hparams)
+        return result._replace(history=history_of(recorded, records, final, result.epochs, jnp.where))
 
-    return Trainer(init, step, run, advance, finish, epochs, record_every, record_slots, stops)
+    return Trainer(init, step, run, advance, finish, epochs, recorded, record_slots, stops)
 
 
-class _Built(NamedTuple):
-    """What one member trains, made from its hparams."""
-
-    model: Model
-    optimizer: optax.GradientTransformationExtraArgs
-    batch: Batch
-    rows: int  # of an update
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether an epoch is more than one update."""
-        return self.rows < len(self.batch.x)
-
-
-def _rows_of_an_update(batch_size: int | None, batch: Batch) -> int:
-    n = len(batch.x)
-    return n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
+def _spans(
+    span: Callable[..., tuple[State, Record]], state: State, hparams: HParams, recorded: Epochs, epochs: int
+) -> tuple[State, Record]:
+    """Trains from record to record. Spans of one length are of a static length, which `grad` wants of a loop."""
+    if not isinstance(recorded, range):
+        if recorded[0]:
+            state, _ = span(state, hparams, recorded[0])
+        lengths = jnp.diff(jnp.array([*recorded, epochs], jnp.int32))
+        return lax.scan(lambda state, length: span(state, hparams, length), state, lengths)
+    count, rest = divmod(epochs, recorded.step)
+    state, records = lax.scan(lambda state, _: span(state, hparams, recorded.step), state, length=count)
+    if rest:
+        state, last = span(state, hparams, rest)
+        records = jax.tree.map(lambda each, one: jnp.concatenate([each, one[None]]), records, last)
+    return state, records
 
 
-def _fixed_dtype(path: Any, leaf: Any) -> Array:
-    """A hyper-parameter in the dtype that it has in an array, be it a Python number here."""
-    name = f"hparams{jax.tree_util.keystr(path)}"
-    if not isinstance(leaf, jax.Array):
-        leaf = real_array(name, leaf)
-    elif not is_real(leaf.dtype):
-        raise TypeError(f"{name} must be real numbers, got dtype {leaf.dtype}.")
-    return jnp.asarray(leaf, jnp.result_type(leaf))
+def _stream(key: PRNGKeyArray, purpose: str) -> PRNGKeyArray:
+    """A key of its own: the constant keeps it apart from a model's `split(key)[i]`, which is `fold_in(key, i)`."""
+    return jax.random.fold_in(key, zlib.crc32(purpose.encode()))
 
 
-def _made(argument: str, function: Callable[[HParams], Any], hparams: HParams) -> Any:
-    """`function(hparams)`, whose commonest failure is that hparams lack what it asks for."""
-    try:
-        return function(hparams)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        given = jax.tree.map(lambda _: "…", hparams)
-        raise ValueError(
-            f"{argument}(hparams) failed for hparams={given!r} with {type(error).__name__}: {error}."
-        ) from error
-
-
-def _check_outputs(model: Model, batch: Batch, loss: Loss, is_solved: SolvedRule) -> None:
-    """Checks by shapes alone that model, data, loss and rule fit one another."""
-    y_hat = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), batch.x))
-    if getattr(y_hat, "shape", None) != batch.y.shape:
-        raise ValueError(f"model gives outputs {y_hat} for batch.x; batch.y has shape {batch.y.shape}.")
-    value = jax.eval_shape(lambda y_hat: loss(y_hat, batch.y), y_hat)
-    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"loss(y_hat, y) must give a real scalar, got {value}.")
-    holds = jax.eval_shape(lambda y_hat, value: is_solved(y_hat, batch.y, value), y_hat, value)
-    if getattr(holds, "shape", None) != () or holds.dtype != jnp.bool_:
-        raise ValueError(f"solved(y_hat, y, loss) must give a Boolean scalar, got {holds}.")
+def _times_drawn(key: PRNGKeyArray, n: int) -> Float[Array, " n"]:
+    """How often each of n rows comes in n draws with replacement."""
+    return jnp.zeros(n).at[jax.random.randint(key, (n,), 0, n)].add(1.0)
 
 
 def _first_solved(state: State, holds: Array) -> Array:

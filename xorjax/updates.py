@@ -9,9 +9,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from xorjax.losses import Loss, accuracy
+from xorjax.losses import Loss, accuracy, weighted
 from xorjax.models import Model
-from xorjax.tasks import AnyArray, Batch
+from xorjax.tasks import AnyArray
 
 
 class Info(NamedTuple):
@@ -28,16 +28,24 @@ class Learned(NamedTuple):
     optimizer_state: Any
 
 
-Update = Callable[[Learned, AnyArray, AnyArray], tuple[Learned, Array, Array]]
+class Rows(NamedTuple):
+    """Rows of data that an update is made from."""
+
+    x: AnyArray
+    y: AnyArray
+    weights: Float[AnyArray, " n"] | None
+
+
+Update = Callable[[Learned, Rows], tuple[Learned, Array, Array]]
 
 
 def gradient_step(model: Model, optimizer: optax.GradientTransformationExtraArgs, loss: Loss) -> Update:
-    """`update(learned, x, y) -> (learned, loss, y_hat)`, the last two from before the update."""
+    """`update(learned, rows) -> (learned, loss, y_hat)`, the last two from before the update."""
 
-    def update(learned: Learned, x: AnyArray, y: AnyArray) -> tuple[Learned, Array, Array]:
+    def update(learned: Learned, rows: Rows) -> tuple[Learned, Array, Array]:
         def objective(params: Any) -> tuple[Array, Array]:
-            y_hat = model.apply(params, x)
-            return loss(y_hat, y), y_hat
+            y_hat = model.apply(params, rows.x)
+            return weighted(loss, y_hat, rows.y, rows.weights), y_hat
 
         (value, y_hat), grads = jax.value_and_grad(objective, has_aux=True)(learned.params)
         updates, optimizer_state = optimizer.update(
@@ -55,24 +63,24 @@ def gradient_step(model: Model, optimizer: optax.GradientTransformationExtraArgs
 
 
 def by_mini_batches(
-    update: Update, learned: Learned, batch: Batch, batch_size: int, order: Int[Array, " n"]
+    update: Update, learned: Learned, rows: Rows, batch_size: int, order: Int[Array, " n"], threshold: float
 ) -> tuple[Learned, Info]:
     """Updates by batches of the rows in this order, the last with what is left; the Info is the mean over rows."""
     n = len(order)
     rest = n % batch_size
-    x, y = jnp.asarray(batch.x)[order], jnp.asarray(batch.y)[order]
+    rows = jax.tree.map(lambda each: jnp.asarray(each)[order], rows)
 
-    def update_one(learned: Learned, xy: tuple[Array, Array]) -> tuple[Learned, Info]:
-        learned, value, y_hat = update(learned, *xy)
-        return learned, Info(value, accuracy(y_hat, xy[1]))
+    def update_one(learned: Learned, part: Rows) -> tuple[Learned, Info]:
+        learned, value, y_hat = update(learned, part)
+        return learned, Info(value, accuracy(y_hat, part.y, threshold))
 
-    def full(rows: Array) -> Array:
-        return rows[: n - rest].reshape(n // batch_size, batch_size, *rows.shape[1:])
+    def full(each: Array) -> Array:
+        return each[: n - rest].reshape(n // batch_size, batch_size, *each.shape[1:])
 
-    learned, infos = lax.scan(update_one, learned, (full(x), full(y)))
+    learned, infos = lax.scan(update_one, learned, jax.tree.map(full, rows))
     info = jax.tree.map(lambda i: jnp.sum(i) * (batch_size / n), infos)
     if rest:
-        learned, last = update_one(learned, (x[n - rest :], y[n - rest :]))
+        learned, last = update_one(learned, jax.tree.map(lambda each: each[n - rest :], rows))
         info = jax.tree.map(lambda i, j: i + j * (rest / n), info, last)
     return learned, info
 

@@ -7,9 +7,10 @@ members: a member's bits must not depend on its company.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from xorjax.problems import HParams
+from xorjax.records import Record
 from xorjax.results import Result
-from xorjax.training import HParams, State, Trainer
-from xorjax.updates import Info
+from xorjax.training import State, Trainer
 
 
 class Programs(NamedTuple):
@@ -19,15 +20,15 @@ class Programs(NamedTuple):
 
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
-      advance: `advance(state, hparams, epochs, members) -> (State, Info)`; epochs and members traced int32, those
-        after the first `members` need not be trained; Info (slots, chunk), or None without records.
+      advance: `advance(state, hparams, epochs, members) -> (State, Record | None)`; epochs (as the trainer's) and
+        members traced int32, those after the first `members` need not be trained; Record (slots, …, chunk).
       finish: `finish(state, hparams) -> Result`.
       arrange: `arrange(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
         where training fewer than all saves nothing.
     """
 
     init: Callable[[Any, Any], State]
-    advance: Callable[[State, Any, Any, Any], tuple[State, Info | None]]
+    advance: Callable[[State, Any, Any, Any], tuple[State, Record | None]]
     finish: Callable[[State, Any], Result]
     arrange: Callable[[State, Any, Any], tuple[State, Any]] | None
 

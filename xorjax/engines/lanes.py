@@ -16,9 +16,11 @@ from xorjax.engines import Engine, Programs
 from xorjax.jaxprs import called
 from xorjax.lane_programs import Program, natively, run_lanes
 from xorjax.lanes import Explanation, in_a_row, in_blocks, lane_vmap, planned
+from xorjax.problems import HParams
+from xorjax.records import Record
 from xorjax.results import Result
-from xorjax.training import HParams, State, Trainer
-from xorjax.updates import Info
+from xorjax.rounds import no_epochs
+from xorjax.training import State, Trainer
 
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
@@ -36,9 +38,16 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     shapes = jax.eval_shape(lambda hparams: hparams, hparams)
     hparams = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
-    epochs = jax.ShapeDtypeStruct((), jnp.int32)
+    epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
     closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
-    return _Plan(closed, jax.tree.structure(results), planned(closed))
+    trains = closed  # and does next to nothing else, unless it records: that is no reason for another depth
+    if trainer.recorded is not None:
+        trains = jax.make_jaxpr(partial(_epochs, trainer))(state, hparams, jax.ShapeDtypeStruct((), jnp.int32))
+    return _Plan(closed, jax.tree.structure(results), planned(trains))
+
+
+def _epochs(trainer: Trainer, state: State, hparams: HParams, epochs: Any) -> State:
+    return lax.fori_loop(0, epochs, lambda _, state: trainer.step(state, hparams)[0], state)
 
 
 def _plan_of_many(trainer: Trainer, hparams: HParams) -> _Plan:
@@ -84,7 +93,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
-) -> tuple[State, Info | None]:
+) -> tuple[State, Record | None]:
     closed, out_tree, (depth, *_) = _plan_of_many(trainer, hparams)
     n_blocks, size = states.epoch.shape
     old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)
@@ -113,8 +122,8 @@ def _advance(
 
     blocks = [in_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
     outs = natively(train, depth, epochs, members, *old, *blocks)
-    states, infos = jax.tree.unflatten(out_tree, outs)
-    return states, jax.tree.map(lambda info: jnp.moveaxis(info, 0, 1).reshape(info.shape[1], -1), infos)
+    states, records = jax.tree.unflatten(out_tree, outs)
+    return states, jax.tree.map(in_a_row, records)
 
 
 def compiler_options() -> dict[str, str]:

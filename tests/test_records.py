@@ -1,0 +1,147 @@
+# pyright: reportOptionalMemberAccess=false
+
+"""What is recorded on the way: at which epochs, of which network, by every engine alike."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import xorjax as xj
+
+MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
+EXTRAS = ["predictions", "params", "gradient_norm"]
+EPOCHS, MEMBERS = 400, 70
+RATES = {"learning_rate": np.geomspace(0.05, 5, MEMBERS)}
+
+
+def observe(params, hparams):
+    return {"size": sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)), "rate": hparams["learning_rate"]}
+
+
+def trainer(**options):
+    settings = {"epochs": EPOCHS, "record": EXTRAS, "observe": observe, **options}
+    return xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"], 0.9), **settings)
+
+
+def member_of(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+SCHEDULES = {
+    "every 37th": {"record_every": 37},
+    "log-spaced, and the end": {"record_at": xj.log_spaced(EPOCHS)},
+    "from the middle": {"record_at": [3, 4, 250]},
+    "an array": {"record_at": np.array([0, EPOCHS])},
+    "more than fit a round": {"record_at": range(100, 300)},
+}
+WAYS = {
+    "full batch": {},
+    "mini-batches": {"batch_size": 3},
+    "stopped": {"stop": "solved", "solved": xj.solved_by_loss(0.24, all_right=False)},
+}
+
+
+CASES = [
+    ("every 37th", "full batch"),
+    ("log-spaced, and the end", "mini-batches"),
+    ("log-spaced, and the end", "stopped"),
+    ("from the middle", "stopped"),
+    ("an array", "mini-batches"),
+    ("more than fit a round", "full batch"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "way"), CASES)
+def test_a_record_is_of_the_network_as_it_was(schedule, way):
+    """By replaying members to these epochs, and judging them there by other means."""
+    made = trainer(**SCHEDULES[schedule], **WAYS[way])
+    results = xj.train_ensemble(made, range(MEMBERS), RATES)
+    history = results.history
+    at = SCHEDULES[schedule].get("record_at", range(0, EPOCHS, 37))
+    np.testing.assert_array_equal(history.epoch, at)
+    for member in (0, 41, 69):
+        rate = {"learning_rate": RATES["learning_rate"][member]}
+        then = xj.replay(made, member, rate, epochs=at)
+        recorded = member_of(history._replace(epoch=None), member)
+        for got, wanted in zip(jax.tree.leaves(recorded.params), jax.tree.leaves(then.params), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_allclose(recorded.predictions, then.predictions, rtol=1e-5)
+        np.testing.assert_array_equal(recorded.observed["rate"], np.float32(rate["learning_rate"]))
+        sizes = [
+            sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in jax.tree.leaves(member_of(then.params, i)))
+            for i in range(len(at))
+        ]
+        np.testing.assert_allclose(recorded.observed["size"], sizes, rtol=1e-5)
+        grads = jax.vmap(jax.grad(lambda params: xj.mse(MODEL.apply(params, XOR.x), XOR.y)))(then.params)
+        norms = np.sqrt(sum((np.asarray(g) ** 2).reshape(len(at), -1).sum(1) for g in jax.tree.leaves(grads)))
+        np.testing.assert_allclose(recorded.gradient_norm, norms, rtol=1e-3, atol=1e-6)
+        if way != "mini-batches":
+            np.testing.assert_allclose(recorded.loss, then.loss, rtol=1e-5)
+            np.testing.assert_array_equal(recorded.accuracy, then.accuracy)
+
+
+def test_engines_and_a_network_alone_record_alike():
+    made = trainer(record_at=xj.log_spaced(EPOCHS), batch_size=2)
+    rates = member_of(RATES, slice(45))  # at greater ones a last bit soon makes another trajectory
+    lanes, vmap = (xj.train_ensemble(made, range(45), rates, engine=name) for name in ("lanes", "vmap"))
+    alone = jax.jit(made.run)(jax.random.key(30), member_of(RATES, 30))
+    # an output of ½ is right or wrong by its last bit
+    histories = [each.history._replace(accuracy=None) for each in (lanes, vmap)]
+    for one, other in zip(*map(jax.tree.leaves, histories), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-2, atol=1e-4)
+    of_member = member_of(lanes.history._replace(epoch=None), 30)
+    for one, other in zip(
+        jax.tree.leaves(of_member), jax.tree.leaves(alone.history._replace(epoch=None)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_the_record_at_the_end_is_the_result():
+    results = xj.train_ensemble(trainer(record_at=[EPOCHS], batch_size=3), range(5), member_of(RATES, slice(5)))
+    for name in ("loss", "accuracy", "predictions"):
+        np.testing.assert_allclose(getattr(results.history, name)[:, 0], getattr(results, name), rtol=1e-6)
+    for got, wanted in zip(jax.tree.leaves(results.history.params), jax.tree.leaves(results.params), strict=True):
+        np.testing.assert_array_equal(got[:, 0], wanted)
+
+
+def test_what_is_not_asked_for_is_not_recorded():
+    history = xj.train_ensemble(
+        trainer(record=(), observe=None, record_every=100), range(2), member_of(RATES, slice(2))
+    ).history
+    assert history.loss.shape == (2, 4)
+    assert history[3:] == (None,) * 4
+
+
+def test_recording_does_not_choose_another_depth():
+    """Nor other blocks: a member recorded is the member unrecorded, as far as rounding goes."""
+    rates = {"learning_rate": RATES["learning_rate"][:20]}
+    with_records = xj.train_ensemble(trainer(record_every=50), range(20), rates)
+    without = xj.train_ensemble(trainer(record=(), observe=None), range(20), rates)
+    np.testing.assert_allclose(with_records.loss, without.loss, rtol=1e-4)
+
+
+def test_memory_follows_the_records_of_a_chunk(compilations):
+    """Not the epochs: as many records of ten times the epochs compile to the same buffers."""
+
+    def buffers(epochs):
+        made = trainer(epochs=epochs, record_at=xj.log_spaced(epochs)[-8:])
+        key, rate = jax.random.key(0), member_of(RATES, 0)
+        analysis = jax.jit(made.run).lower(key, rate).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+    assert buffers(10_000) == buffers(100_000)
+
+
+def test_log_spaced_epochs():
+    assert xj.log_spaced(1) == [0, 1]
+    assert xj.log_spaced(10, per_decade=10) == [0, 1, 2, 3, 4, 5, 6, 8, 10]
+    for epochs, per_decade in ((7, 1), (1000, 0.5), (12_345, 20), (2**30, 7)):
+        found = xj.log_spaced(epochs, per_decade)
+        assert found == sorted(set(found))
+        assert (found[0], found[1], found[-1]) == (0, 1, epochs)
+        assert all(type(epoch) is int for epoch in found)
+        ratios = np.log10(found[-3]) - np.log10(found[-4]) if len(found) > 12 else 1 / per_decade
+        assert ratios == pytest.approx(1 / per_decade, rel=0.05)
