@@ -18,6 +18,32 @@ def test_mse_is_the_mean_over_outputs_and_rows(pair):
         np.testing.assert_allclose(xj.mse(y_hat, y), np.mean((y_hat - y) ** 2), rtol=1e-12, atol=1e-12)
 
 
+LOGITS = array_shapes(min_dims=2, max_dims=2, min_side=2).flatmap(
+    lambda s: arrays(np.float64, (2, *s), elements=st.floats(-30, 30))
+)
+
+
+@given(LOGITS)
+def test_cross_entropies_are_those_of_the_probabilities(pair):
+    logits, other = pair
+    with jax.enable_x64(True):
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        one_hot = np.eye(logits.shape[1])[other.argmax(axis=1)]
+        wanted = -(one_hot * np.log(shares)).sum(axis=1).mean()
+        np.testing.assert_allclose(xj.softmax_cross_entropy(logits, one_hot), wanted, rtol=1e-9, atol=1e-12)
+        odds, y = 1 / (1 + np.exp(-logits)), other > 0
+        wanted = -np.mean(np.where(y, np.log(odds), np.log(1 / (1 + np.exp(logits)))))
+        np.testing.assert_allclose(xj.sigmoid_cross_entropy(logits, y), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_threshold_of_odds():
+    logits, y = jnp.array([[0.1], [-0.1], [0.0], [0.6]]), jnp.array([[1.0], [0.0], [0.0], [1.0]])
+    assert xj.accuracy(logits, y, threshold=0) == 1
+    assert xj.accuracy(logits, y) == 0.75
+    assert xj.solved_by_loss(threshold=0)(logits, y, jnp.float32(0))
+    assert not xj.solved_by_loss()(logits, y, jnp.float32(0))
+
+
 @pytest.mark.parametrize(
     ("y_hat", "y", "right"),
     [

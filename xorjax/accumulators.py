@@ -30,11 +30,14 @@ CONDITIONS: dict[str, OfMembers] = {
     "diverged": lambda results: results.outcome == Outcome.DIVERGED,
     "unfinished": lambda results: results.outcome == Outcome.UNFINISHED,
     "all_right": lambda results: results.accuracy == 1,
+    "validation_all_right": lambda results: results.validation_accuracy == 1,
 }
 VALUES: dict[str, OfMembers] = {
     "loss": lambda results: results.loss,
     "accuracy": lambda results: results.accuracy,
     "epochs": lambda results: results.epochs,
+    "validation_loss": lambda results: results.validation_loss,
+    "validation_accuracy": lambda results: results.validation_accuracy,
 }
 
 
@@ -100,7 +103,8 @@ def share(
     """Share of members for which something holds.
 
     Args:
-      of: "solved", "diverged", "unfinished", "all_right", or a function from results to a Boolean for each.
+      of: "solved", "diverged", "unfinished", "all_right", "validation_all_right", or a function from results to a
+        Boolean for each.
       by: the axes to keep; one share of all without.
       confidence: of the interval, between 0 and 1.
       method: Wilson's score interval, or the exact one of Clopper and Pearson (SciPy's binomtest).
@@ -156,7 +160,8 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
     Values and their squares are summed exactly, and rounded once, at the end.
 
     Args:
-      of: "loss", "accuracy", "epochs", or a function from results to a real number for each.
+      of: "loss", "accuracy", "epochs", "validation_loss", "validation_accuracy", or a function from results to a
+        real number for each.
       by: the axes to keep.
 
     Raises:
