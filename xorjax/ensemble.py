@@ -191,7 +191,8 @@ def _engine(trainer: Trainer, members: Members, engine: str, chunk_size: int | N
     _, first = members[:1]
     of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), first)
     if chunk_size is None:
-        chunk_size = chosen.chunk_size * (STOPPING_FACTOR if trainer.stops else 1)
+        packs = trainer.stops and chosen.programs(trainer).arrange is not None
+        chunk_size = chosen.chunk_size * (STOPPING_FACTOR if packs else 1)
     block_size = chosen.block_size(trainer, of_member)
     chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     return chosen, chunk_size, block_size or chunk_size
