@@ -156,6 +156,9 @@ def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path, monkeyp
     if len(names) == 3:
         assert [ax.get_title() for ax in figure.axes[:5]] == [f"{n} hidden units" for n in AXES["hidden_units"]]
         np.testing.assert_array_equal(images[1].get_array(), solved.share[1])
+        below = [bool(ax.get_xlabel()) for ax in figure.axes[:5]]
+        assert below == [False, True, True, True, True]
+        assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:5]] == below
     edges = figure.get_suptitle().split("\n")
     assert len(edges) > 1
     assert max(map(len, edges)) <= 13 * figure.get_figwidth()

@@ -82,8 +82,13 @@ def sweep(path: Path, swept: Sweep, found: Found, what: str) -> None:
             plots.heat_map(panel, shares, rows, columns, _limits(maps), numbers=cell >= LEGIBLE)
             for panel, shares in zip(panels, maps, strict=True)
         ]
-        for panel in panels if len(maps) > 1 else ():
-            panel.label_outer()
+        for i, panel in enumerate(panels):
+            if i % across:
+                panel.set_ylabel("")
+            if i + across < len(panels):
+                panel.set_xlabel("")
+            else:  # the last of its column, though the last row may be short
+                panel.tick_params(labelbottom=True)
         if len(axes) == 3:
             for panel, size in zip(panels, axes[0][1], strict=True):
                 panel.set_title(f"{size} {axes[0][0]}")
