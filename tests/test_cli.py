@@ -12,11 +12,12 @@ import jax
 import numpy as np
 import optax
 import pytest
+from typer import BadParameter
 from typer.testing import CliRunner
 
 import xorjax as xj
 from xorjax.cli import app
-from xorjax.options import optimizers, parse_seeds
+from xorjax.options import joined, optimizers, parse_hidden_units, parse_numbers, parse_seeds, parse_task
 
 pytestmark = pytest.mark.lenient  # optax's optimizers mix dtypes
 COMMAND = [sys.executable, "-m", "xorjax"]
@@ -106,12 +107,14 @@ def test_ensemble_reports_what_the_library_computes(tmp_path):
     assert report["published"][0]["source"] == "the tutorial"
     assert report["settings"] == {
         "seeds": [5, 105],
+        "task": "xor",
         "network": "2-2-1",
         "optimizer": "sgd",
         "learning_rate": 1.0,
         "momentum": 0.5,
         "epochs": 2000,
         "batch_size": 4,
+        "stop": "never",
     }
     assert report["versions"]["jax"] == jax.__version__
     for text in (
@@ -184,7 +187,58 @@ WRONG = {
     "an optimizer that needs more": (["train", "--optimizer", "contrib.sophia"], "can't be used here"),
     "momentum for adam": (["train", "--optimizer", "adam", "--momentum", "0.9"], "the optimizer adam takes none"),
     "no hidden units": (["train", "--hidden-units", "0"], "'--hidden-units': 0 must be between 1 and 1024"),
-    "a batch of five": (["ensemble", "--batch-size", "5"], "'--batch-size': 5 must be between 1 and 4"),
+    "a batch of five": (["ensemble", "--batch-size", "5"], "'--batch-size': 5 must be between 1 and 4, the rows"),
+    "a batch over a task": (
+        ["ensemble", "--task", "parity:3", "--batch-size", "9"],
+        "'--batch-size': 9 must be between 1 and 8",
+    ),
+    "a batch of none": (["ensemble", "--batch-size", "0"], "'--batch-size': 0 must be between 1 and 4"),
+    "a batch of five for the tutorial": (
+        ["train", "--batch-size", "5"],
+        "'--batch-size': 5 must be between 1 and 4",
+    ),
+    "rates in words": (
+        ["ensemble", "--learning-rate", "fast"],
+        "'--learning-rate': 'fast' must be a number, a list such as 0.1,0.5, or from:to:count such as 0:0.9:10",
+    ),
+    "a list with a gap": (["ensemble", "--momentum", "0.1,,0.5"], "'--momentum': '0.1,,0.5' must be a number"),
+    "a range without a count": (["ensemble", "--momentum", "0:0.9"], "'--momentum': '0:0.9' must be a number"),
+    "a range of half a count": (["ensemble", "--momentum", "0:1:2.5"], "'--momentum': '0:1:2.5' must be a number"),
+    "a range of one": (["ensemble", "--momentum", "0:0.9:1"], "'0:0.9:1' must go from one number to another"),
+    "a range to where it began": (["ensemble", "--momentum", "0.9:0.9:3"], "and have a count from 2 to 10000"),
+    "a range to infinity": (["ensemble", "--learning-rate", "0:inf:3"], "inf is not a finite number"),
+    "a rate beyond 32 bits": (["ensemble", "--learning-rate", "1e39"], "1e+39 is not a finite number of 32 bits"),
+    "a rate twice": (
+        ["ensemble", "--learning-rate", "0.1", "--learning-rate", "0:0.2:3"],
+        "'--learning-rate': 0.1 is given twice; each value may be given once",
+    ),
+    "two rates that are one": (
+        ["ensemble", "--learning-rate", "0.1,0.100000000001"],
+        "0.100000000001 and 0.1 are one number of 32 bits",
+    ),
+    "a size twice": (["ensemble", "--hidden-units", "2,3,2"], "'--hidden-units': 2 is given twice"),
+    "a size of none": (["ensemble", "--hidden-units", "2,0"], "'--hidden-units': 0 must be between 1 and 1024"),
+    "sizes in words": (
+        ["ensemble", "--hidden-units", "two"],
+        "'--hidden-units': 'two' must be a whole number, or a list such as 2,3,4",
+    ),
+    "momenta for adam": (
+        ["ensemble", "--optimizer", "adam", "--momentum", "0:0.9:3"],
+        "the optimizer adam takes none",
+    ),
+    "too many combinations": (
+        ["ensemble", "--learning-rate", "0:1:101", "--momentum", "0:0.9:100"],
+        "name 10,100 combinations; at most 10,000 are allowed",
+    ),
+    "several rates for one network": (["train", "--learning-rate", "0.1,0.5"], "'--learning-rate'"),
+    "an unknown task": (
+        ["ensemble", "--task", "and"],
+        "'--task': 'and' must be xor, parity:3, or the outputs of a truth table such as 0110",
+    ),
+    "parity of too many": (["ensemble", "--task", "parity:9"], "'parity:9' must be parity:N with N from 1 to 8"),
+    "parity of none": (["ensemble", "--task", "parity:0"], "'parity:0' must be parity:N with N from 1 to 8"),
+    "a table of three": (["ensemble", "--task", "011"], "'011' has 3 digits; a truth table has 2, 4, 8, … 256"),
+    "an unknown stop": (["ensemble", "--stop", "solvd"], "--stop='solvd' must be one of never, solved"),
     "seeds in words": (
         ["ensemble", "--seeds", "ten"],
         "'--seeds': 'ten' must be a count such as 10000, or a range",
@@ -217,6 +271,53 @@ def test_seeds_are_a_count_or_a_range():
     assert parse_seeds("10000") == range(10_000)
     assert parse_seeds("5:900") == range(5, 900)
     assert parse_seeds("4294967295:4294967296") == range(2**32 - 1, 2**32)
+
+
+NUMBERS = {
+    "0.1": [0.1],
+    "0.5,0.1": [0.5, 0.1],
+    "0:0.9:10": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "4:1:4": [4.0, 3.0, 2.0, 1.0],
+    "-1e-3:1e-3:3": [-0.001, 0.0, 0.001],
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_are_one_a_list_or_evenly_spaced(text):
+    assert list(parse_numbers(text)) == NUMBERS[text]
+
+
+def test_a_range_ends_exactly_where_it_says():
+    first, *_, last = parse_numbers("0.12345678901234567:0.98765432109876543:4")
+    assert (first, last) == (0.12345678901234567, 0.98765432109876543)
+
+
+def test_hidden_units_are_a_number_or_a_list():
+    assert [parse_hidden_units(text) for text in ("3", "2,3,1024")] == [(3,), (2, 3, 1024)]
+
+
+def test_the_uses_of_an_option_are_joined_in_order():
+    assert joined([(0.5, 0.1), (0.3,)]) == [0.5, 0.1, 0.3]
+    assert joined(None) is None
+    with pytest.raises(BadParameter, match=r"0\.1 is given twice"):
+        joined([(0.5, 0.1), (0.1,)])
+
+
+TASKS = {
+    "xor": xj.xor(),
+    "parity:1": xj.parity(1),
+    "parity:8": xj.parity(8),
+    "01": xj.truth_table([0, 1]),
+    "00010111": xj.truth_table([0, 0, 0, 1, 0, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("text", TASKS)
+def test_a_task_is_xor_parity_or_a_truth_table(text):
+    task = parse_task(text)
+    assert task.name == text
+    np.testing.assert_array_equal(task.batch.x, TASKS[text].x)
+    np.testing.assert_array_equal(task.batch.y, TASKS[text].y)
 
 
 def test_a_process_ends_with_the_report_alone_on_stdout():
@@ -294,6 +395,32 @@ def test_ctrl_c_in_mid_run_reports_the_members_that_finished(tmp_path):
     assert 0 < members < 10_240
     assert json.loads(report.read_text())["members"] == members
     assert f"{members:,} members:" in stdout
+
+
+def test_ctrl_c_in_a_sweep_reports_every_combination_so_far(tmp_path):
+    report = tmp_path / "out.json"
+    axes = ["--hidden-units", "2,3", "--learning-rate", "0.1,0.5"]
+    files = ["--json", str(report), "--plot", str(tmp_path / "map.png")]
+    args = ["ensemble", "--seeds", "500", "--epochs", "100000", *axes, *files]
+    code, stdout, stderr = interrupted(args, r" 50%")  # the first network is done, the second being compiled
+    assert code == 130
+    assert "Traceback" not in stdout + stderr
+    assert "interrupted: the report is of the 1,000 of 2,000 members that finished" in stderr
+    made = json.loads(report.read_text())
+    assert [made["members"], *(group["members"] for group in made["groups"])] == [1000, 500, 500, 0, 0]
+    for group in made["groups"][2:]:
+        assert group["members"] == 0
+        assert group["solved"] == {"members": 0, "share": None, "low": None, "high": None}
+        assert group["median_epochs_to_solve"] is None
+    assert re.search(r"^3 +0\.5 +0 +– ", stdout, re.M)
+    assert is_png(tmp_path / "map.png")
+
+
+def test_ctrl_c_before_any_member_of_a_sweep_finished_says_so():
+    args = ["ensemble", "--seeds", "10", "--epochs", "1000000000", "--momentum", "0,0.5"]
+    code, stdout, stderr = interrupted(args, r"net-steps/s")
+    assert (code, stdout) == (130, "")
+    assert stderr.endswith("xorjax: interrupted: before any member finished\n")
 
 
 def test_ctrl_c_before_any_member_finished_says_so():

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import plots, statistics
+from xorjax import figures, plots, statistics, sweeps
+from xorjax.accumulators import Shares
 from xorjax.published import TUTORIAL_RUNS
 
 
@@ -58,3 +59,107 @@ def test_prediction_strips_have_a_strip_for_each_pattern(ax):
         np.testing.assert_array_equal(line.get_ydata(), predictions[:20, row, 0])
         assert np.abs(np.asarray(line.get_xdata()) - row).max() <= 0.4
     assert [label.get_text() for label in ax.get_xticklabels()] == ["00", "01", "10", "11"]
+
+
+@pytest.mark.parametrize(("n_bits", "shown", "labels"), [(4, 30, 16), (6, 30, 16), (8, 32, 16)])
+def test_prediction_strips_of_many_patterns_are_labelled_here_and_there(ax, n_bits, shown, labels):
+    task = xj.parity(n_bits)
+    predictions = np.random.default_rng(0).random((shown, 2**n_bits, 1))
+    plots.prediction_strips(ax, predictions, *task)
+    assert len(ax.lines) == 2**n_bits
+    assert sum(len(line.get_ydata()) for line in ax.lines) <= 9000
+    texts = [label.get_text() for label in ax.get_xticklabels()]
+    assert texts[:2] == ["0" * n_bits, f"{2**n_bits // labels:0{n_bits}b}"]
+    assert len(texts) == labels
+
+
+SHARES = np.array([[0.0, 0.25, np.nan], [0.5, 1.0, 0.75]])
+
+
+def test_heat_map_has_rows_upwards_and_numbers_that_can_be_read(ax):
+    image = plots.heat_map(ax, SHARES, ("rate", [0.1, 4.0]), ("momentum", [0.0, 0.5, 0.9]))
+    np.testing.assert_array_equal(np.ma.MaskedArray(image.get_array()).filled(np.nan), SHARES)
+    assert image.origin == "lower"
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in ax.texts}
+    assert texts == {
+        (0, 0): ("0", "white"),
+        (1, 0): ("25", "white"),
+        (0, 1): ("50", "black"),
+        (1, 1): ("100", "black"),
+        (2, 1): ("75", "black"),
+    }
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.1", "4"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "0.9"]
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("rate", "momentum")
+
+
+def test_heat_map_of_many_values_has_some_of_the_ticks_and_no_numbers(ax):
+    values = np.linspace(0, 1, 60).tolist()
+    image = plots.heat_map(ax, np.full((60, 60), 0.5), ("a", values), ("b", values), (0.2, 0.8), numbers=False)
+    assert not ax.texts
+    assert image.get_clim() == (0.2, 0.8)
+    np.testing.assert_array_equal(ax.get_xticks(), np.arange(0, 60, 3))
+    assert ax.get_xticklabels()[1].get_text() == sweeps.labels(values)[3]
+
+
+def shares(share):
+    share = np.asarray(share, float)
+    total = np.where(np.isnan(share), 0, 100)
+    low, high = (np.where(total, share + off, limit) for off, limit in ((-0.05, 0), (0.05, 1)))
+    return Shares(np.nan_to_num(share * total).astype(int), total, share, low, high)
+
+
+def test_shares_along_are_in_ascending_order_with_gaps(ax):
+    plots.shares_along(ax, ("learning rate", [4.0, 0.1, 1.0]), shares([0.8, 0.2, np.nan]), "share solved")
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0.1, 0.2], [1.0, np.nan], [4.0, 0.8]])
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1", "1", "4"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("learning rate", "share solved")
+
+
+def test_shares_along_values_close_to_one_another_are_on_an_even_axis(ax):
+    plots.shares_along(ax, ("hidden units", [2, 3, 4]), shares([0.2, 0.5, 0.6]), "share solved")
+    assert ax.get_xscale() == "linear"
+    np.testing.assert_array_equal(ax.get_xticks(), [2, 3, 4])
+    band = ax.collections[0].get_paths()[0].get_extents()
+    np.testing.assert_allclose([band.y0, band.y1], [0.15, 0.65])
+
+
+AXES = {"hidden_units": [2, 3, 4, 5, 6], "learning_rate": [0.1, 0.5], "momentum": [0.0, 0.5, 0.9]}
+FIGURES = {
+    "one axis": (["momentum"], []),
+    "two axes": (["learning_rate", "momentum"], [(2, 3)]),
+    "sizes and one": (["hidden_units", "learning_rate"], [(5, 2)]),
+    "three axes": (["hidden_units", "learning_rate", "momentum"], [(2, 3)] * 5),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path, monkeypatch):
+    names, maps = FIGURES[name]
+    axes = {axis: AXES[axis] for axis in names}
+    shape = tuple(map(len, axes.values()))
+    solved = shares(np.linspace(0.31, 0.69, int(np.prod(shape))).reshape(shape))
+    solved.share.flat[1] = np.nan
+    groups = sweeps.Groups(solved, solved, solved, np.empty(shape), np.empty(shape))
+    found = sweeps.Found(groups, {}, 1, 1)
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save(figure, *a, **k)))
+    figures.sweep(tmp_path / "a.png", sweeps.Sweep({}, xj.grid(seeds=[0]), axes), found, "a title " * 60)
+    (figure,) = drawn
+    images = [image for ax in figure.axes for image in ax.images]
+    assert [image.get_array().shape for image in images] == maps
+    assert all(image.get_clim() == (0.3, 0.7) for image in images)
+    if not maps:
+        np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), solved.share)
+    if len(names) == 3:
+        assert [ax.get_title() for ax in figure.axes[:5]] == [f"{n} hidden units" for n in AXES["hidden_units"]]
+        np.testing.assert_array_equal(images[1].get_array(), solved.share[1])
+        below = [bool(ax.get_xlabel()) for ax in figure.axes[:5]]
+        assert below == [False, True, True, True, True]
+        assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:5]] == below
+    edges = figure.get_suptitle().split("\n")
+    assert len(edges) > 1
+    assert max(map(len, edges)) <= 13 * figure.get_figwidth()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

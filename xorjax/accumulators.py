@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from math import prod
 from typing import Any, Literal, NamedTuple
 
@@ -129,10 +130,12 @@ def share(
 
     def finalize(gathered: Any) -> Shares:
         groups, (number, total) = gathered
-        limits = [
-            stats.binomtest(int(k), int(n)).proportion_ci(confidence, method=method) if n else (0.0, 1.0)
-            for k, n in zip(number, total, strict=True)
-        ]
+
+        @cache  # of thousands of groups of equal size, many have the same count
+        def limits_of(k: int, n: int) -> tuple[float, float]:
+            return stats.binomtest(k, n).proportion_ci(confidence, method=method) if n else (0.0, 1.0)
+
+        limits = [limits_of(int(k), int(n)) for k, n in zip(number, total, strict=True)]
         low, high = (np.array(each, float).reshape(groups.shape) for each in zip(*limits, strict=True))
         with np.errstate(invalid="ignore"):
             shares = (number / total).reshape(groups.shape)

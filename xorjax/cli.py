@@ -7,8 +7,8 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -30,25 +30,32 @@ from typer.exceptions import TyperException
 
 import xorjax as xj
 from xorjax import bench as benchmark
-from xorjax import report, statistics
+from xorjax import report, sweep_report, sweeps
 from xorjax._checks import named
 from xorjax.ensemble import ENGINES
 from xorjax.members import MAX_SEED
 from xorjax.options import (
+    MAX_COMBINATIONS,
     BatchSize,
     Epochs,
     HiddenUnits,
     Json,
     LearningRate,
+    LearningRates,
+    Momenta,
     Momentum,
     Optimizer,
     Plot,
+    RowsOfUpdate,
+    Seeds,
+    Sizes,
+    Stop,
+    TaskOption,
     optimizers,
-    parse_seeds,
     within,
 )
-from xorjax.published import TUTORIAL_RUNS
 from xorjax.rounds import rounds
+from xorjax.stopping import RULES
 
 CURVE_POINTS = 500
 INTERRUPTED = 130  # the shell's exit code for SIGINT
@@ -93,55 +100,39 @@ app = typer.Typer(
 
 
 class Setup(NamedTuple):
-    """What the options describe, ready to run and in words."""
+    """What the options describe of one network, ready to run."""
 
     trainer: xj.Trainer
-    hparams: dict[str, float]
     model: xj.Model
     batch: xj.Batch
-    settings: dict[str, Any]
+    network: str  # the sizes of its layers
 
 
 def _setup(
-    learning_rate: float,
-    momentum: float | None,
-    epochs: int,
-    optimizer: str,
-    hidden_units: int,
-    batch_size: int,
-    record_every: int | None = None,
+    batch: xj.Batch, hparams: Mapping[str, float], optimizer: str, hidden_units: int, epochs: int, **how: Any
 ) -> Setup:
+    """A network and its trainer, for hparams such as these; `how` is passed on to the trainer."""
     try:
         make = named("--optimizer", optimizer, optimizers())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    hparams = {"learning_rate": learning_rate}
-    if momentum is not None:
-        if "momentum" not in inspect.signature(make).parameters:
-            raise typer.BadParameter(f"--momentum={momentum:g}: the optimizer {optimizer} takes none; sgd does.")
-        hparams["momentum"] = momentum
+    if "momentum" in hparams and "momentum" not in inspect.signature(make).parameters:
+        raise typer.BadParameter(
+            f"--momentum={hparams['momentum']:g}: the optimizer {optimizer} takes none; sgd does."
+        )
 
     def optimizer_of(h: dict[str, Any]) -> optax.GradientTransformation:
         others = {name: value for name, value in h.items() if name != "learning_rate"}
         return make(h["learning_rate"], **others)
 
-    batch, model = xj.xor(), xj.mlp((2, hidden_units, 1))
-    trainer = xj.trainer(
-        model, batch, optimizer_of, epochs=epochs, batch_size=batch_size, record_every=record_every
-    )
+    sizes = (batch.x.shape[1], hidden_units, 1)
+    model = xj.mlp(sizes)
+    trainer = xj.trainer(model, batch, optimizer_of, epochs=epochs, **how)
     try:
         jax.eval_shape(trainer.run, jax.random.key(0), hparams)
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(f"--optimizer={optimizer!r} can't be used here: {error}") from None
-    settings = {
-        "network": f"2-{hidden_units}-1",
-        "optimizer": optimizer,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "epochs": epochs,
-        "batch_size": batch_size,
-    }
-    return Setup(trainer, hparams, model, batch, settings)
+    return Setup(trainer, model, batch, "-".join(map(str, sizes)))
 
 
 def _progress(*columns: ProgressColumn) -> Progress:
@@ -169,8 +160,11 @@ def train(
 ) -> None:
     """The tutorial: train one network on XOR, and see what it predicts."""
     every = -(-epochs // CURVE_POINTS)
-    setup = _setup(learning_rate, momentum, epochs, optimizer, hidden_units, batch_size, record_every=every)
-    trainer, hparams, batch = setup.trainer, setup.hparams, setup.batch
+    batch, hparams = xj.xor(), {"learning_rate": learning_rate}
+    if momentum is not None:
+        hparams["momentum"] = momentum
+    setup = _setup(batch, hparams, optimizer, hidden_units, epochs, batch_size=batch_size, record_every=every)
+    trainer = setup.trainer
     console = Console(highlight=False)
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
     console.print(xj.summary(state.params), soft_wrap=True)
@@ -204,54 +198,153 @@ def train(
         f"{outcome}{since}: loss {result.loss:.6g}, accuracy {result.accuracy:.2f} after {result.epochs:,} epochs"
     )
     if plot is not None and records:
-        _plot_training(plot, setup, result, records, every)
+        from xorjax import figures
+
+        figures.training(plot, setup.model, batch, result, records, every)
     if epoch < epochs:
         _end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
 
 
 @app.command()
 def ensemble(
-    seeds: Annotated[
-        range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which.")
-    ] = "10000",  # type: ignore[assignment]  # typer parses defaults too
-    learning_rate: LearningRate = 0.01,
-    momentum: Momentum = None,
+    seeds: Seeds = "10000",  # type: ignore[assignment]  # typer parses defaults too
+    task: TaskOption = "xor",  # type: ignore[assignment]
+    learning_rate: LearningRates = ("0.01",),  # type: ignore[assignment]
+    momentum: Momenta = None,
     epochs: Epochs = 100_000,
     optimizer: Optimizer = "sgd",
-    hidden_units: HiddenUnits = 2,
-    batch_size: BatchSize = 4,
+    hidden_units: Sizes = ("2",),  # type: ignore[assignment]
+    batch_size: RowsOfUpdate = None,
+    stop: Stop = "never",
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
-    """The main job: train one network for each of many seeds, and see how they end."""
-    setup = _setup(learning_rate, momentum, epochs, optimizer, hidden_units, batch_size)
-    settings = {"seeds": [seeds.start, seeds.stop], **setup.settings}
-    updates = epochs * -(-len(setup.batch.x) // batch_size)
+    """The main job: train one network for each of many seeds, and see how they end.
 
+    With several learning rates, momenta or numbers of hidden units: every seed at each combination of them.
+    """
+    rows = len(task.batch.x)
+    if batch_size is not None and not 1 <= batch_size <= rows:
+        raise typer.BadParameter(
+            f"{batch_size} must be between 1 and {rows}, the rows of the task.", param_hint="'--batch-size'"
+        )
+    try:
+        named("--stop", stop, RULES)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    hparams = {"learning_rate": learning_rate, **({"momentum": momentum} if momentum else {})}
+    combinations = math.prod(map(len, [*hparams.values(), hidden_units]))
+    if combinations > MAX_COMBINATIONS:
+        raise typer.BadParameter(
+            f"--learning-rate, --momentum and --hidden-units name {combinations:,} combinations; at most "
+            f"{MAX_COMBINATIONS:,} are allowed."
+        )
+    first = {name: values[0] for name, values in hparams.items()}
+    setups = {
+        units: _setup(task.batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop)
+        for units in hidden_units
+    }
+    networks = [setup.network for setup in setups.values()]
+    settings = {
+        "seeds": [seeds.start, seeds.stop],
+        "task": task.name,
+        "network": networks[0],
+        "optimizer": optimizer,
+        "learning_rate": first["learning_rate"],
+        "momentum": first.get("momentum"),
+        "epochs": epochs,
+        "batch_size": batch_size or rows,
+        "stop": stop,
+    }
+    if combinations == 1:
+        _one_combination(setups[hidden_units[0]], seeds, first, settings, json_file, plot)
+    else:
+        several = {name: values for name, values in hparams.items() if len(values) > 1}
+        swept = sweeps.sweep({units: setup.trainer for units, setup in setups.items()}, seeds, hparams)
+        updates = -(-rows // settings["batch_size"])
+        _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
+
+
+def _one_combination(
+    setup: Setup,
+    seeds: range,
+    hparams: dict[str, float],
+    settings: dict[str, Any],
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    updates = -(-len(setup.batch.x) // settings["batch_size"])
     blocks: list[xj.Result] = []
     begun = time.perf_counter()
-    with suppress(KeyboardInterrupt), _progress(TextColumn("{task.fields[rate]:.2g} net-steps/s")) as progress:
-        bar = progress.add_task(f"{len(seeds):,} seeds", total=len(seeds), rate=0.0)
-
-        def show(done: int, total: int) -> None:
-            progress.update(bar, completed=done, rate=done * updates / (time.perf_counter() - begun))
-
-        with closing(xj.train_blocks(setup.trainer, seeds, setup.hparams, progress=show)) as finished:
-            for _, block in finished:
-                blocks.append(block._replace(params=None))  # the report needs none
+    with (
+        suppress(KeyboardInterrupt),
+        _training(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
+        closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show)) as finished,
+    ):
+        for _, block in finished:
+            blocks.append(block._replace(params=None))  # the report needs none
     seconds = time.perf_counter() - begun
     if not blocks:
         _end_interrupted("before any member finished")
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
     made = report.ensemble_report(results, setup.batch, settings, seconds)
+    _write(json_file, made)
+    if plot is not None:
+        from xorjax import figures
+
+        published = report.published_runs(setup.batch)
+        figures.ensemble(plot, setup.batch, results, settings["epochs"], published)
+    report.print_report(Console(highlight=False), made)  # last: files are kept even where nobody reads on
+    _end_if_interrupted(len(results.loss), len(seeds))
+
+
+def _sweep(
+    swept: sweeps.Sweep, settings: dict[str, Any], updates: int, json_file: Path | None, plot: Path | None
+) -> None:
+    gathered: sweeps.Gathered | None = None
+    begun = time.perf_counter()
+    with (
+        suppress(KeyboardInterrupt),
+        _training(f"{swept.total:,} members", swept.total, updates, settings) as show,
+        closing(sweeps.train(swept, show)) as parts,
+    ):
+        for so_far in parts:
+            gathered = so_far
+    seconds = time.perf_counter() - begun
+    if gathered is None or not gathered.members:
+        _end_interrupted("before any member finished")
+    found = sweeps.found(swept, gathered)
+
+    made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
+    _write(json_file, made)
+    if plot is not None:
+        from xorjax import figures
+
+        figures.sweep(plot, swept, found, sweep_report.title(made))
+    sweep_report.print_sweep(Console(highlight=False), made)
+    _end_if_interrupted(found.members, swept.total)
+
+
+@contextmanager
+def _training(
+    what: str, total: int, updates: int, settings: dict[str, Any]
+) -> Iterator[Callable[[int, int], None]]:
+    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
+    each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
+    begun = time.perf_counter()
+    with _progress(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
+        bar = progress.add_task(what, total=total, rate=0.0)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, rate=done * each / (time.perf_counter() - begun))
+
+        yield show
+
+
+def _write(json_file: Path | None, made: dict[str, Any]) -> None:
     if json_file is not None:
         json_file.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if plot is not None:
-        _plot_ensemble(plot, setup, results)
-    report.print_report(Console(highlight=False), made)  # last: files are kept even where nobody reads on
-    if len(results.loss) < len(seeds):
-        _end_interrupted(f"the report is of the {len(results.loss):,} of {len(seeds):,} members that finished")
 
 
 @app.command()
@@ -313,36 +406,11 @@ def bench(
         _end_interrupted(f"{len(cells)} of {len(chosen) * len(counts)} lines were measured")
 
 
+def _end_if_interrupted(finished: int, total: int) -> None:
+    if finished < total:
+        _end_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
+
+
 def _end_interrupted(what: str = "") -> NoReturn:
     typer.echo(f"xorjax: interrupted{what and ': '}{what}", err=True)
     raise typer.Exit(INTERRUPTED)
-
-
-def _plot_training(path: Path, setup: Setup, result: xj.Result, records: Sequence[xj.Record], every: int) -> None:
-    from matplotlib.figure import Figure
-
-    from xorjax import plots
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    found = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
-    plots.loss_curve(left, xj.History(np.arange(len(found.loss)) * every, *found))
-    axis = np.linspace(-0.25, 1.25, 151)
-    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    outputs = np.asarray(setup.model.apply(result.params, points)).reshape(len(axis), len(axis))
-    plots.decision_surface(right, axis, outputs, *setup.batch)
-    figure.savefig(path, dpi=150)
-
-
-def _plot_ensemble(path: Path, setup: Setup, results: xj.Result) -> None:
-    from matplotlib.figure import Figure
-
-    from xorjax import plots
-
-    figure = Figure(figsize=(15, 4.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    plots.loss_histogram(left, results.loss, TUTORIAL_RUNS)
-    epochs = setup.settings["epochs"]
-    plots.unsolved_members(middle, statistics.survival_curve(results.solved_epoch, epochs))
-    plots.prediction_strips(right, results.predictions, *setup.batch)
-    figure.savefig(path, dpi=150)

@@ -4,15 +4,21 @@ import importlib.util
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import optax
 import typer
 
 from xorjax.members import MAX_SEED
+from xorjax.tasks import Batch, parity, truth_table, xor
 from xorjax.training import MAX_EPOCHS
+
+MAX_HIDDEN_UNITS = 1024
+MAX_COMBINATIONS = 10_000  # of the values of a sweep: the report has an entry for each
+MAX_INPUTS = 8  # of a task: a report of one combination looks at every output of every member
 
 
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
@@ -34,6 +40,85 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
             ):
                 found[prefix + name] = function
     return found
+
+
+class Task(NamedTuple):
+    """What is to be learned, and the words in which it was asked for."""
+
+    name: str
+    batch: Batch
+
+
+def parse_task(text: str) -> Task:
+    """`xor`, `parity:3`, or the outputs of a truth table such as `0110`, for the inputs 00, 01, 10, 11."""
+    kind, colon, bits = text.partition(":")
+    if text == "xor":
+        return Task(text, xor())
+    if kind == "parity" and colon:
+        if bits not in map(str, range(1, MAX_INPUTS + 1)):
+            raise typer.BadParameter(f"{text!r} must be parity:N with N from 1 to {MAX_INPUTS}.")
+        return Task(text, parity(int(bits)))
+    if not text or set(text) - {"0", "1"}:
+        raise typer.BadParameter(f"{text!r} must be xor, parity:3, or the outputs of a truth table such as 0110.")
+    if len(text) not in (2**n for n in range(1, MAX_INPUTS + 1)):
+        raise typer.BadParameter(
+            f"{text!r} has {len(text)} digits; a truth table has 2, 4, 8, … {2**MAX_INPUTS} of them."
+        )
+    return Task(text, truth_table([int(digit) for digit in text]))
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """`0.1` is a number, `0.1,0.5` a list, `0:0.9:10` ten numbers, evenly spaced, both ends among them.
+
+    Those in between are given to 12 digits, so that 0:0.9:10 has 0.3 and not 0.30000000000000004, which a network
+    cannot tell apart.
+    """
+    parts = text.split(":")
+    try:
+        given = [float(part) for part in (parts[:2] if len(parts) == 3 else text.split(","))]
+        count = int(parts[2]) if len(parts) == 3 else None
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} must be a number, a list such as 0.1,0.5, or from:to:count such as 0:0.9:10."
+        ) from None
+    for number in given:
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.float32(number)):
+                raise typer.BadParameter(f"{number} is not a finite number of 32 bits.")
+    if count is None:
+        return tuple(given)
+    if not 2 <= count <= MAX_COMBINATIONS or given[0] == given[1]:
+        raise typer.BadParameter(
+            f"{text!r} must go from one number to another, and have a count from 2 to {MAX_COMBINATIONS}."
+        )
+    between = (float(f"{number:.12g}") for number in np.linspace(given[0], given[1], count)[1:-1])
+    return given[0], *between, given[1]
+
+
+def parse_hidden_units(text: str) -> tuple[int, ...]:
+    """`3` is a number of units, `2,3,4` a list."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} must be a whole number, or a list such as 2,3,4.") from None
+    for number in numbers:
+        within(1, MAX_HIDDEN_UNITS)(number)
+    return numbers
+
+
+def joined(parsed: Sequence[Sequence[Any]] | None) -> list[Any] | None:
+    """All uses of a repeatable option together, each value once."""
+    if parsed is None:
+        return None
+    values = [value for each in parsed for value in each]
+    seen: dict[np.float32, Any] = {}
+    for value in values:
+        single = np.float32(value)  # as it is trained
+        if single in seen:
+            same = "is given twice" if seen[single] == value else f"and {seen[single]} are one number of 32 bits"
+            raise typer.BadParameter(f"{value} {same}; each value may be given once.")
+        seen[single] = value
+    return values
 
 
 def _finite(value: float | None) -> float | None:
@@ -82,11 +167,52 @@ def within(low: int, high: int) -> Callable[[int], int]:
     return checked
 
 
+_NUMBERS = "X|X,Y|FROM:TO:COUNT"
+
 LearningRate = Annotated[float, typer.Option(callback=_finite, help="Learning rate.")]
+LearningRates = Annotated[
+    list[float],
+    typer.Option(
+        "--learning-rate",
+        parser=parse_numbers,
+        callback=joined,
+        metavar=_NUMBERS,
+        help="Learning rates; repeatable.",
+    ),
+]
 Momentum = Annotated[float | None, typer.Option(callback=_finite, help="Momentum, where the optimizer has one.")]
-Epochs = Annotated[int, typer.Option(callback=within(1, MAX_EPOCHS), help="Passes over the four patterns.")]
+Momenta = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--momentum",
+        parser=parse_numbers,
+        callback=joined,
+        metavar=_NUMBERS,
+        help="Momenta, where the optimizer has one; repeatable.",
+    ),
+]
+Epochs = Annotated[int, typer.Option(callback=within(1, MAX_EPOCHS), help="Passes over all patterns.")]
 Optimizer = Annotated[str, typer.Option(help="Any optimizer of optax, by name: sgd, adam, lion, …")]
-HiddenUnits = Annotated[int, typer.Option(callback=within(1, 1024), help="Units of the hidden layer.")]
+HiddenUnits = Annotated[int, typer.Option(callback=within(1, MAX_HIDDEN_UNITS), help="Units of the hidden layer.")]
+Sizes = Annotated[
+    list[int],
+    typer.Option(
+        "--hidden-units",
+        parser=parse_hidden_units,
+        callback=joined,
+        metavar="N|N,M",
+        help="Units of the hidden layer; repeatable.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(callback=within(1, 4), help="Patterns in an update.")]
+RowsOfUpdate = Annotated[
+    int | None, typer.Option("--batch-size", help="Patterns in an update; all of the task without.")
+]
+Stop = Annotated[str, typer.Option(metavar="never|solved", help="When a network stops before its last epoch.")]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="Write the report here as JSON.")]
 Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a figure here (png, pdf, svg).")]
+Seeds = Annotated[range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which.")]
+TaskOption = Annotated[
+    Task,
+    typer.Option("--task", parser=parse_task, metavar="xor|parity:N|TABLE", help="What is to be learned."),
+]

@@ -5,13 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import ArrayLike, Float
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
+from xorjax.accumulators import Shares
 from xorjax.published import PublishedRun
 from xorjax.results import History
 from xorjax.statistics import SurvivalCurve
+from xorjax.sweeps import labels
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+MAX_TICKS = 24  # of an axis of a heat map
+LOG_RATIO = 30  # of the largest to the least of values that are drawn on a log axis
+MAX_DOTS = 8000  # of all strips of predictions
+LABELLED_ROWS = 16  # of a task: each pattern has its label
 
 
 def loss_curve(ax: Axes, history: History) -> None:
@@ -92,19 +99,102 @@ def prediction_strips(
     predictions: Float[ArrayLike, "members n 1"],
     x: Float[ArrayLike, "n n_in"],
     y: Float[ArrayLike, "n 1"],
-    shown: int = 2000,
+    shown: int | None = None,
 ) -> None:
-    """A strip of dots for each pattern: what the first `shown` members say of it, and its target."""
-    outputs = np.asarray(predictions)[:shown, :, 0]
-    n_members, n_rows = outputs.shape
-    spread = (np.arange(n_members) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
+    """A strip of dots for each pattern: what the first members say of it, and its target.
+
+    Args:
+      ax: where to draw.
+      predictions: of the members.
+      x: the patterns, and `y`: their targets.
+      shown: how many members; None is as many as give 8,000 dots in all.
+    """
+    n_members, n_rows, _ = np.shape(predictions)
+    outputs = np.asarray(predictions)[: shown or -(-MAX_DOTS // n_rows), :, 0]
+    spread = (np.arange(len(outputs)) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
     for row in range(n_rows):
         ax.plot(row + spread, outputs[:, row], ".", markersize=2, alpha=0.4, color=BLUE, rasterized=True)
     targets = np.asarray(y)[:, 0]
     ax.hlines(targets, np.arange(n_rows) - 0.45, np.arange(n_rows) + 0.45, color=VERMILION, label="target")
-    ax.set_xticks(range(n_rows), ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(x)])
+    every = -(-n_rows // LABELLED_ROWS)
+    patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(x)[::every]]
+    ax.set_xticks(range(0, n_rows, every), patterns, rotation=0 if n_rows <= 8 else 90)
+    ax.set_xlim(-0.6, n_rows - 0.4)
     ax.set_ylim(-0.04, 1.04)
     ax.set_xlabel("pattern")
     ax.set_ylabel("output")
-    ax.set_title("predictions" + ("" if n_members == len(np.asarray(predictions)) else f" (first {n_members:,})"))
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    ax.set_title("predictions" + ("" if len(outputs) == n_members else f" (first {len(outputs):,})"))
+    place = (0.5, -0.16 if n_rows <= 8 else -0.28)
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=place)
+
+
+Axis = tuple[str, Sequence[float]]  # its name and its values
+
+
+def heat_map(
+    ax: Axes,
+    shares: Float[ArrayLike, "rows columns"],
+    rows: Axis,
+    columns: Axis,
+    limits: tuple[float, float] = (0, 1),
+    numbers: bool = True,
+) -> AxesImage:
+    """Shares over two axes as colours, their values side by side however far apart; grey where one is nan.
+
+    Args:
+      ax: where to draw.
+      shares: between 0 and 1.
+      rows: the first axis of the shares, upwards, and `columns`: the second.
+      limits: the shares that the first and the last colour stand for.
+      numbers: whether to write each share in percent.
+
+    Returns:
+      The image, for `share_bar`.
+    """
+    shares = np.asarray(shares, np.float64)
+    image = ax.imshow(shares, origin="lower", cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    ax.set_facecolor("0.85")
+    if numbers:
+        colors = image.to_rgba(shares)[..., :3]
+        light = colors**2.2 @ [0.2126, 0.7152, 0.0722] > 0.18  # where black is told from it better than white
+        for (i, j), value in np.ndenumerate(shares):
+            if np.isfinite(value):
+                color = "black" if light[i, j] else "white"
+                ax.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize="small")
+    for (name, values), set_ticks, set_label in (
+        (rows, ax.set_yticks, ax.set_ylabel),
+        (columns, ax.set_xticks, ax.set_xlabel),
+    ):
+        every = -(-len(values) // MAX_TICKS)
+        set_ticks(range(0, len(values), every), labels(values)[::every])
+        set_label(name)
+    ax.tick_params(axis="x", rotation=45 if len(columns[1]) > 6 else 0)
+    return image
+
+
+def share_bar(axes: Axes | Sequence[Axes], image: AxesImage, label: str) -> None:
+    """What the colours of heat maps mean, beside them."""
+    first = axes if isinstance(axes, Axes) else axes[0]
+    bar = first.figure.colorbar(image, ax=axes, label=label)
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+
+
+def shares_along(ax: Axes, along: Axis, shares: Shares, label: str) -> None:
+    """Shares over one axis, in ascending order of its values, with their intervals; a gap where one is nan."""
+    name, values = along
+    order = np.argsort(values)
+    at = np.asarray(values, np.float64)[order]
+    share, low, high = (np.where(np.isnan(shares.share), np.nan, each)[order] for each in shares[2:])
+    ax.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval")
+    ax.plot(at, share, "o-", color=BLUE, markersize=5 if len(at) <= 40 else 2)
+    if at[0] > 0 and at[-1] / at[0] >= LOG_RATIO:
+        ax.set_xscale("log")
+    if len(at) <= MAX_TICKS // 2:
+        ax.set_xticks(at, labels(at.tolist()))
+        ax.minorticks_off()
+    ax.set_ylim(-0.02, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_xlabel(name)
+    ax.set_ylabel(label)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)

@@ -9,11 +9,12 @@ from rich.table import Table
 
 import xorjax
 from xorjax import statistics
-from xorjax.published import TUTORIAL_RUNS
+from xorjax.published import TUTORIAL_RUNS, PublishedRun
 from xorjax.results import Outcome, Result
-from xorjax.tasks import Batch
+from xorjax.tasks import Batch, xor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
 
 
 def versions() -> dict[str, str]:
@@ -25,6 +26,11 @@ def versions() -> dict[str, str]:
         "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def published_runs(batch: Batch) -> tuple[PublishedRun, ...]:
+    """What was published of this task: of XOR the tutorial's results, of others nothing."""
+    return TUTORIAL_RUNS if np.array_equal(batch.y, xor().y) else ()
 
 
 def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -53,8 +59,8 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
         "all_right": share(np.asarray(results.accuracy) == 1),
         "solved": share(np.asarray(results.outcome) == Outcome.SOLVED),
         "diverged": share(np.asarray(results.outcome) == Outcome.DIVERGED),
-        "loss_quantiles": _by_quantile(statistics.quantiles(losses, QUANTILES)),
-        "epochs_to_solve": _by_quantile(statistics.epochs_to_solve(results.solved_epoch, QUANTILES)),
+        "loss_quantiles": by_quantile(statistics.quantiles(losses, QUANTILES)),
+        "epochs_to_solve": by_quantile(statistics.epochs_to_solve(results.solved_epoch, QUANTILES)),
         "ended_as": [
             {
                 "name": c.name,
@@ -71,7 +77,7 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
                 "loss": run.loss,
                 "better_than": statistics.share_better(run.loss, losses),
             }
-            for run in TUTORIAL_RUNS
+            for run in published_runs(batch)
         ],
     }
 
@@ -79,45 +85,79 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
 def print_report(console: Console, report: dict[str, Any]) -> None:
     """The report as tables."""
     settings = report["settings"]
-    momentum = "" if settings["momentum"] is None else f", momentum {settings['momentum']:g}"
     console.print(
-        f"\n{report['members']:,} members: {settings['network']}, {settings['optimizer']}, "
-        f"learning rate {settings['learning_rate']:g}{momentum}, {settings['epochs']:,} epochs\n"
-        f"{report['seconds']:.1f} s with compilation, {report['net_steps_per_second']:.2g} net-steps/s\n"
+        f"\n{report['members']:,} members: {described(settings, settings['network'])}\n{speed(report)}\n",
+        soft_wrap=True,
     )
 
-    table = _table("of the members", "share", "95 % interval", "members")
+    table = new_table("of the members", "share", "95 % interval", "members")
     for name, key in {"all patterns right": "all_right", "solved": "solved", "diverged": "diverged"}.items():
         p = report[key]
         table.add_row(
-            name, _percent(p["share"]), f"{_percent(p['low'])} to {_percent(p['high'])}", f"{p['members']:,}"
+            name, percent(p["share"]), f"{percent(p['low'])} to {percent(p['high'])}", f"{p['members']:,}"
         )
-    console.print(table, "solved: all patterns right and a loss below 0.01\n", sep="\n")
+    console.print(table, f"{SOLVED}\n", sep="\n")
 
-    table = _table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
-    table.add_row("have a loss of at most", *(_or_never(v, "{:.3g}") for v in report["loss_quantiles"].values()))
-    solved = (_or_never(v, "{:,.0f}") for v in report["epochs_to_solve"].values())
+    table = new_table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
+    table.add_row("have a loss of at most", *(or_never(v, "{:.3g}") for v in report["loss_quantiles"].values()))
+    solved = (or_never(v, "{:,.0f}") for v in report["epochs_to_solve"].values())
     table.add_row("were solved within epochs", *solved)
     console.print(table)
     console.print()
 
-    table = _table("ended as", "share", "members", "outputs, most often")
+    table = new_table("ended as", "share", "members", "outputs, most often")
     for c in report["ended_as"]:
-        patterns = " or ".join(list(c["patterns"])[:2])
-        table.add_row(c["name"], _percent(c["share"]), f"{c['members']:,}", patterns)
+        table.add_row(c["name"], percent(c["share"]), f"{c['members']:,}", _shown(list(c["patterns"])))
     console.print(table)
     console.print()
 
-    table = _table("published result", "loss", "better than")
+    if not report["published"]:
+        return
+    table = new_table("published result", "loss", "better than")
     for run in report["published"]:
-        table.add_row(run["source"], f"{run['loss']:.3g}", f"{_percent(run['better_than'])} of these")
+        table.add_row(run["source"], f"{run['loss']:.3g}", f"{percent(run['better_than'])} of these")
     console.print(table)
     console.print()
+
+
+SOLVED = "solved: all patterns right and a loss below 0.01"
+
+
+def described(settings: dict[str, Any], network: str) -> str:
+    """How members were trained, in a line; settings with several values are left out."""
+    task = settings["task"]
+    on = "" if task == "xor" else f" on {task if len(task) <= WIDEST_PATTERN else 'a truth table'}"
+    single = {
+        name.replace("_", " "): value
+        for name in ("learning_rate", "momentum")
+        if isinstance(value := settings[name], float)
+    }
+    values = "".join(f", {name} {value:g}" for name, value in single.items())
+    epochs = f"{settings['epochs']:,} epochs"
+    if settings["stop"] == "solved":
+        epochs = f"until solved, at most {epochs}"
+    return f"{network}{on}, {settings['optimizer']}{values}, {epochs}"
+
+
+def speed(report: dict[str, Any]) -> str:
+    """How long it took."""
+    return f"{report['seconds']:.1f} s with compilation, {report['net_steps_per_second']:.2g} net-steps/s"
+
+
+def _shown(patterns: list[str]) -> str:
+    """The commonest patterns, as far as they fit beside a name."""
+    rows = len(patterns[0].split())
+    if rows <= 4:
+        return " or ".join(patterns[:2])
+    close = ["".join(pattern.split()) for pattern in patterns]
+    if rows <= WIDEST_PATTERN // 2:
+        return " or ".join(close[:2])
+    return close[0] if rows <= WIDEST_PATTERN else f"{close[0][:WIDEST_PATTERN]}…"
 
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
     """The lines of a benchmark: medians, and ratios of `lanes` to plain vmap and to the better of the others."""
-    table = _table("network", "members", "plain", "vmap", "lanes", "depth", "/plain", "/best", "spread")
+    table = new_table("network", "members", "plain", "vmap", "lanes", "depth", "/plain", "/best", "spread")
     for line in report["lines"]:
         table.add_row(
             line["network"],
@@ -129,14 +169,14 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
         )
     console.print(table)
     console.print()
-    table = _table("seconds to compile", "plain", "vmap", "lanes", "/plain")
+    table = new_table("seconds to compile", "plain", "vmap", "lanes", "/plain")
     for network, seconds in {line["network"]: line["compile"] for line in report["lines"]}.items():
         each = (f"{seconds[name]:.2f}" for name in ("plain", "vmap", "lanes"))
         table.add_row(network, *each, f"{seconds['lanes'] / seconds['plain']:.2f}")
     console.print(table)
     if (saved := report["stopping"]) is not None:
         faster = saved["faster"]
-        within, spread = _percent(saved["within"]), f"{min(faster):.2f} to {max(faster):.2f}"
+        within, spread = percent(saved["within"]), f"{min(faster):.2f} to {max(faster):.2f}"
         console.print(
             f"\nStopping when solved: {np.median(faster):.2f} times faster ({spread}). {saved['members']:,} "
             f"members of 2-2-1 at 0.5, momentum 0.9, {saved['epochs']:,} epochs at most; {within} are solved "
@@ -145,20 +185,20 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
         )
 
 
-def _by_quantile(values: np.ndarray) -> dict[str, float | None]:
+def by_quantile(values: np.ndarray) -> dict[str, float | None]:
     """None where a quantile is infinite: JSON has no infinity."""
     return {f"{q:g}": float(v) if np.isfinite(v) else None for q, v in zip(QUANTILES, values, strict=True)}
 
 
-def _or_never(value: float | None, form: str) -> str:
+def or_never(value: float | None, form: str) -> str:
     return "never" if value is None else form.format(value)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _table(first: str, *others: str) -> Table:
+def new_table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
     for header in others:
