@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import xorjax as xj
-from xorjax import accumulators, exact_sums, statistics
+from xorjax import accumulators, statistics
+from xorjax.accumulators import exact_sums
+from xorjax.accumulators.tallies import tally
 
 XOR = xj.xor()
 RATES = [0.1, 0.5, 2.0]
@@ -202,9 +204,7 @@ def test_survival_is_scipys_with_its_interval(seed):
 
 
 def test_restarts_cost_what_failed_trials_cost():
-    times = accumulators.Times(
-        accumulators.tally(np.array([10, 20, 20, 90])), accumulators.tally(np.array([100, 100]))
-    )
+    times = accumulators.Times(tally(np.array([10, 20, 20, 90])), tally(np.array([100, 100])))
     assert times.with_restarts(50) == (10 + 20 + 20 + 3 * 50) / 3
     assert times.with_restarts(100) == (10 + 20 + 20 + 90 + 2 * 100) / 4
     assert times.with_restarts(5) == float("inf")

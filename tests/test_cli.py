@@ -115,6 +115,7 @@ def test_ensemble_reports_what_the_library_computes(tmp_path):
         "epochs": 2000,
         "batch_size": 4,
         "stop": "never",
+        "validation_split": None,
     }
     assert report["versions"]["jax"] == jax.__version__
     for text in (
@@ -251,6 +252,14 @@ WRONG = {
     "a report nowhere": (
         ["ensemble", "--json", "no/where/a.json"],
         "'--json': 'no/where/a.json' must be a file in",
+    ),
+    "all held out": (
+        ["ensemble", "--validation-split", "1"],
+        "'--validation-split': 1.0 must be between 0 and 1.",
+    ),
+    "a batch larger than what is left": (
+        ["ensemble", "--validation-split", "0.25", "--batch-size", "4"],
+        "'--batch-size': 4 must be between 1 and 3, the rows to train on",
     ),
     "a report on a folder": (["ensemble", "--json", "."], "'--json': '.' must be a file"),
 }

@@ -272,6 +272,13 @@ WRONG = {
         ValueError,
         "validation.x has 3 columns and batch.x has 2; they must be equal",
     ),
+    "half of the rows and more": (lambda: xj.split(XOR, 1.5), ValueError, "share=1.5 must be between 0 and 1"),
+    "rows of a split in words": (lambda: xj.split(XOR, "half"), TypeError, "share='half' must be a real number"),
+    "one row to split": (
+        lambda: xj.split(xj.Batch(np.ones((1, 2)), np.ones((1, 1))), 0.5),
+        ValueError,
+        "batch has 1 row; at least two are wanted",
+    ),
     "softmax of one output": (
         lambda: train(loss=xj.softmax_cross_entropy),
         ValueError,
@@ -517,7 +524,7 @@ WRONG = {
     "a share of what is not known": (
         lambda: accumulators.share("solve"),
         ValueError,
-        "of='solve' must be one of solved, diverged, unfinished, all_right; did you mean 'solved'?",
+        "of='solve' must be one of solved, diverged, unfinished, all_right, validation_all_right; did you mean",
     ),
     "a share by an unknown interval": (
         lambda: accumulators.share(method="wald"),

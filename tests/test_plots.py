@@ -141,12 +141,12 @@ def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path, monkeyp
     shape = tuple(map(len, axes.values()))
     solved = shares(np.linspace(0.31, 0.69, int(np.prod(shape))).reshape(shape))
     solved.share.flat[1] = np.nan
-    groups = sweeps.Groups(solved, solved, solved, np.empty(shape), np.empty(shape))
+    groups = sweeps.Groups(solved, solved, solved, None, np.empty(shape), np.empty(shape))
     found = sweeps.Found(groups, {}, 1, 1)
     drawn = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save(figure, *a, **k)))
-    figures.sweep(tmp_path / "a.png", sweeps.Sweep({}, xj.grid(seeds=[0]), axes), found, "a title " * 60)
+    figures.sweep(tmp_path / "a.png", sweeps.Sweep({}, False, xj.grid(seeds=[0]), axes), found, "a title " * 60)
     (figure,) = drawn
     images = [image for ax in figure.axes for image in ax.images]
     assert [image.get_array().shape for image in images] == maps

@@ -97,6 +97,7 @@ def test_groups_are_what_the_library_computes_of_each_combination(swept):
         "epochs": EPOCHS,
         "batch_size": 4,
         "stop": "solved",
+        "validation_split": None,
     }
     assert figure.read_bytes().startswith(b"\x89PNG")
 
@@ -214,3 +215,47 @@ def test_single_values_of_another_task_give_the_report_of_one_ensemble(tmp_path)
     assert "01101001" in done.stdout
     assert "published" not in done.stdout
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_patterns_held_out_are_reported_apart(tmp_path):
+    """Of one ensemble, and of each group of a sweep."""
+    file = tmp_path / "out.json"
+    args = [
+        "ensemble",
+        "--task",
+        "parity:3",
+        "--seeds",
+        30,
+        "--epochs",
+        300,
+        "--optimizer",
+        "adam",
+        "--json",
+        file,
+    ]
+    held_out = ["--validation-split", 0.25, "--hidden-units", 4]
+    done = run(*args, *held_out, "--learning-rate", 0.1)
+    assert done.exit_code == 0, done.output
+    one = json.loads(file.read_text())
+    train, validation = xj.split(xj.parity(3), 0.25)
+    trainer = xj.trainer(
+        xj.mlp((3, 4, 1)), train, lambda h: optax.adam(h["learning_rate"]), epochs=300, validation=validation
+    )
+    results = xj.train_ensemble(trainer, range(30), {"learning_rate": 0.1})
+    accuracies = np.asarray(results.validation_accuracy)
+    assert one["held_out"]["rows"] == 2
+    assert one["held_out"]["accuracy"] == pytest.approx(accuracies.mean())
+    assert one["held_out"]["all_right"] == share(accuracies == 1)
+    assert one["held_out"]["loss_quantiles"]["0.5"] == pytest.approx(
+        np.median(np.asarray(results.validation_loss)), rel=1e-5
+    )
+    assert one["settings"]["validation_split"] == 0.25
+    assert re.search(r"^all 2 held out right +\d", done.stdout, re.M)
+    assert "25 % of the patterns held out" in done.stdout
+
+    done = run(*args, *held_out, "--learning-rate", "0.01,0.1")
+    assert done.exit_code == 0, done.output
+    groups = json.loads(file.read_text())["groups"]
+    assert groups[1]["held_out_accuracy"] == pytest.approx(accuracies.mean())
+    assert f"{100 * accuracies.mean():.1f} %" in done.stdout.splitlines()[-4]
+    assert "held_out_accuracy" not in json.dumps(one)

@@ -18,7 +18,7 @@ from xorjax.reduction import Accumulator
 from xorjax.results import History, Outcome, Result
 from xorjax.scalarize import scalar_operations, scalarize
 from xorjax.stopping import StopRule, plateau
-from xorjax.tasks import Batch, parity, truth_table, xor
+from xorjax.tasks import Batch, parity, split, truth_table, xor
 from xorjax.training import State, Trainer, trainer
 from xorjax.updates import Info
 
@@ -59,6 +59,7 @@ __all__ = [
     "softmax_cross_entropy",
     "solved_by_40_20_40",
     "solved_by_loss",
+    "split",
     "summary",
     "train_blocks",
     "train_ensemble",

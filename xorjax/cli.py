@@ -51,6 +51,7 @@ from xorjax.options import (
     Sizes,
     Stop,
     TaskOption,
+    ValidationSplit,
     optimizers,
     within,
 )
@@ -216,6 +217,7 @@ def ensemble(
     hidden_units: Sizes = ("2",),  # type: ignore[assignment]
     batch_size: RowsOfUpdate = None,
     stop: Stop = "never",
+    validation_split: ValidationSplit = None,
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -223,10 +225,13 @@ def ensemble(
 
     With several learning rates, momenta or numbers of hidden units: every seed at each combination of them.
     """
-    rows = len(task.batch.x)
+    batch, held_out = task.batch, None
+    if validation_split is not None:
+        batch, held_out = xj.split(task.batch, validation_split)
+    rows = len(batch.x)
     if batch_size is not None and not 1 <= batch_size <= rows:
         raise typer.BadParameter(
-            f"{batch_size} must be between 1 and {rows}, the rows of the task.", param_hint="'--batch-size'"
+            f"{batch_size} must be between 1 and {rows}, the rows to train on.", param_hint="'--batch-size'"
         )
     try:
         named("--stop", stop, RULES)
@@ -241,7 +246,9 @@ def ensemble(
         )
     first = {name: values[0] for name, values in hparams.items()}
     setups = {
-        units: _setup(task.batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop)
+        units: _setup(
+            batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop, validation=held_out
+        )
         for units in hidden_units
     }
     networks = [setup.network for setup in setups.values()]
@@ -255,12 +262,14 @@ def ensemble(
         "epochs": epochs,
         "batch_size": batch_size or rows,
         "stop": stop,
+        "validation_split": validation_split,
     }
     if combinations == 1:
         _one_combination(setups[hidden_units[0]], seeds, first, settings, json_file, plot)
     else:
         several = {name: values for name, values in hparams.items() if len(values) > 1}
-        swept = sweeps.sweep({units: setup.trainer for units, setup in setups.items()}, seeds, hparams)
+        trainers = {units: setup.trainer for units, setup in setups.items()}
+        swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
         updates = -(-rows // settings["batch_size"])
         _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
 

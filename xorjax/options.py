@@ -127,6 +127,12 @@ def _finite(value: float | None) -> float | None:
     return value
 
 
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"{value} must be between 0 and 1.")
+    return value
+
+
 def parse_seeds(text: str) -> range:
     """`10000` is the seeds 0 to 9,999; `5:900` is 5 to 899."""
     first, colon, last = text.partition(":")
@@ -209,6 +215,9 @@ RowsOfUpdate = Annotated[
     int | None, typer.Option("--batch-size", help="Patterns in an update; all of the task without.")
 ]
 Stop = Annotated[str, typer.Option(metavar="never|solved", help="When a network stops before its last epoch.")]
+ValidationSplit = Annotated[
+    float | None, typer.Option(callback=_share, help="Share of the patterns held out, and judged alone.")
+]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="Write the report here as JSON.")]
 Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a figure here (png, pdf, svg).")]
 Seeds = Annotated[range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which.")]

@@ -47,6 +47,17 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
         p = statistics.proportion(holds)
         return {"members": p.number, "share": p.share, "low": p.low, "high": p.high}
 
+    held_out = {}
+    if results.validation_accuracy is not None:
+        right, losses = (
+            np.asarray(each, float) for each in (results.validation_accuracy, results.validation_loss)
+        )
+        held_out["held_out"] = {
+            "rows": np.asarray(results.validation_predictions).shape[1],
+            "all_right": share(right == 1),
+            "accuracy": float(right.mean()),
+            "loss_quantiles": by_quantile(statistics.quantiles(losses, QUANTILES)),
+        }
     losses = np.asarray(results.loss)
     updates = -(-len(batch.x) // settings["batch_size"])
     net_steps = int(np.asarray(results.epochs, np.int64).sum()) * updates
@@ -59,6 +70,7 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
         "all_right": share(np.asarray(results.accuracy) == 1),
         "solved": share(np.asarray(results.outcome) == Outcome.SOLVED),
         "diverged": share(np.asarray(results.outcome) == Outcome.DIVERGED),
+        **held_out,
         "loss_quantiles": by_quantile(statistics.quantiles(losses, QUANTILES)),
         "epochs_to_solve": by_quantile(statistics.epochs_to_solve(results.solved_epoch, QUANTILES)),
         "ended_as": [
@@ -91,8 +103,13 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     )
 
     table = new_table("of the members", "share", "95 % interval", "members")
-    for name, key in {"all patterns right": "all_right", "solved": "solved", "diverged": "diverged"}.items():
-        p = report[key]
+    shares = {
+        name: report[key]
+        for name, key in {"all patterns right": "all_right", "solved": "solved", "diverged": "diverged"}.items()
+    }
+    if held_out := report.get("held_out"):
+        shares[f"all {held_out['rows']} held out right"] = held_out["all_right"]
+    for name, p in shares.items():
         table.add_row(
             name, percent(p["share"]), f"{percent(p['low'])} to {percent(p['high'])}", f"{p['members']:,}"
         )
@@ -100,6 +117,8 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
 
     table = new_table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
     table.add_row("have a loss of at most", *(or_never(v, "{:.3g}") for v in report["loss_quantiles"].values()))
+    if held_out:
+        table.add_row("on rows held out", *(or_never(v, "{:.3g}") for v in held_out["loss_quantiles"].values()))
     solved = (or_never(v, "{:,.0f}") for v in report["epochs_to_solve"].values())
     table.add_row("were solved within epochs", *solved)
     console.print(table)
@@ -134,6 +153,8 @@ def described(settings: dict[str, Any], network: str) -> str:
     }
     values = "".join(f", {name} {value:g}" for name, value in single.items())
     epochs = f"{settings['epochs']:,} epochs"
+    if settings["validation_split"] is not None:
+        values += f", {100 * settings['validation_split']:g} % of the patterns held out"
     if settings["stop"] == "solved":
         epochs = f"until solved, at most {epochs}"
     return f"{network}{on}, {settings['optimizer']}{values}, {epochs}"

@@ -57,6 +57,7 @@ def _entries(groups: Groups, axes: Mapping[str, Sequence[float]]) -> list[dict[s
                 f"{q:g}": _finite(value) for q, value in zip(QUANTILES, groups.loss[place], strict=True)
             },
             "median_epochs_to_solve": _finite(groups.epochs_to_solve[place]),
+            **({} if groups.held_out is None else {"held_out_accuracy": _finite(groups.held_out.mean[place])}),
         }
         for place in np.ndindex(groups.solved.total.shape)
     ]
@@ -120,6 +121,7 @@ def _badness(group: dict[str, Any]) -> tuple[float, float]:
 def _table(groups: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[float]]) -> Table:
     shown = {axis: dict(zip(values, labels(values), strict=True)) for axis, values in axes.items()}
     first, *others = (HEADERS[axis] for axis in axes)
+    holds_out = "held_out_accuracy" in groups[0]
     table = new_table(
         first,
         *others,
@@ -130,10 +132,13 @@ def _table(groups: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[float]]
         "diverged",
         "median\nloss",
         "median\nepochs\nto solve",
+        *(["right of\nheld out"] if holds_out else []),
     )
     for group in groups:
         values = [shown[axis][group[axis]] for axis in axes]
-        table.add_row(*values, f"{group['members']:,}", *(_cells(group) if group["members"] else [NOTHING] * 6))
+        table.add_row(
+            *values, f"{group['members']:,}", *(_cells(group) if group["members"] else [NOTHING] * (6 + holds_out))
+        )
     return table
 
 
@@ -146,4 +151,5 @@ def _cells(group: dict[str, Any]) -> list[str]:
         percent(group["diverged"]["share"]),
         NOTHING if median is None else f"{median:.3g}",
         or_never(group["median_epochs_to_solve"], "{:,.0f}"),
+        *([percent(group["held_out_accuracy"])] if "held_out_accuracy" in group else []),
     ]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from xorjax import accumulators
-from xorjax.accumulators import Shares, Times
+from xorjax.accumulators import Moments, Shares, Times
 from xorjax.ensemble import Progress, train_blocks
 from xorjax.members import SEED, Members, grid
 from xorjax.reduction import Accumulator, combined
@@ -30,12 +30,14 @@ class Sweep(NamedTuple):
 
     Attributes:
       trainers: by the number of hidden units.
+      holds_out: whether the trainers judge rows held out.
       members: seeds, and the hyper-parameters with several values; the seeds are the slowest axis, so that an
         interrupt leaves every combination with as many.
       axes: the values of each setting that has several, hidden units first.
     """
 
     trainers: Mapping[int, Trainer]
+    holds_out: bool
     members: Members
     axes: Mapping[str, Sequence[float]]
 
@@ -45,12 +47,14 @@ class Sweep(NamedTuple):
         return len(self.trainers) * len(self.members)
 
 
-def sweep(trainers: Mapping[int, Trainer], seeds: range, hparams: Mapping[str, Sequence[float]]) -> Sweep:
+def sweep(
+    trainers: Mapping[int, Trainer], seeds: range, hparams: Mapping[str, Sequence[float]], holds_out: bool = False
+) -> Sweep:
     """Every seed with every combination of hidden units and values; a single value is no axis."""
     several = {name: values for name, values in hparams.items() if len(values) > 1}
     shared = {name: values[0] for name, values in hparams.items() if name not in several}
     sizes = {HIDDEN_UNITS: list(trainers)} if len(trainers) > 1 else {}
-    return Sweep(trainers, grid(seeds=seeds, **several, **shared), {**sizes, **several})
+    return Sweep(trainers, holds_out, grid(seeds=seeds, **several, **shared), {**sizes, **several})
 
 
 def labels(values: Sequence[float]) -> list[str]:
@@ -74,6 +78,7 @@ class Groups(NamedTuple):
     solved: Shares
     all_right: Shares
     diverged: Shares
+    held_out: Moments | None  # accuracy on the rows held out, if any are
     loss: Float[np.ndarray, "*groups quantiles"]  # at QUANTILES, within 1/256; nan of no member
     epochs_to_solve: Float[np.ndarray, "*groups"]  # the Kaplan-Meier median; infinite where it is never reached
 
@@ -148,11 +153,13 @@ def found(sweep: Sweep, gathered: Gathered) -> Found:
 def _statistics(sweep: Sweep) -> Accumulator:
     """Of the members of one network: by all axes, by each of them, and by none."""
     axes = [axis for axis in sweep.members.axes if axis != SEED]
-    return combined({_ALL: _of_groups(axes), _NONE: _of_groups([]), **{axis: _of_groups([axis]) for axis in axes}})
+    groupings = {_ALL: axes, _NONE: [], **{axis: [axis] for axis in axes}}
+    return combined({name: _of_groups(by, sweep.holds_out) for name, by in groupings.items()})
 
 
-def _of_groups(by: Sequence[str]) -> Accumulator:
+def _of_groups(by: Sequence[str], holds_out: bool) -> Accumulator:
     times = accumulators.times(by=by)
+    held_out = {"held_out": accumulators.moments("validation_accuracy", by=by)} if holds_out else {}
     of_each = combined(
         {
             "solved": accumulators.share("solved", by=by),
@@ -160,24 +167,16 @@ def _of_groups(by: Sequence[str]) -> Accumulator:
             "diverged": accumulators.share("diverged", by=by),
             "loss": accumulators.quantiles(QUANTILES, "loss", by=by),
             "epochs_to_solve": times._replace(finalize=lambda gathered: _medians(times.finalize(gathered))),
+            **held_out,
         }
     )
-    return of_each._replace(finalize=lambda gathered: Groups(**of_each.finalize(gathered)))
+    return of_each._replace(finalize=lambda gathered: Groups(**{"held_out": None, **of_each.finalize(gathered)}))
 
 
 def _medians(times: Any) -> np.ndarray:
     if isinstance(times, Times):
-        return np.array(_median(times))
-    return np.array([_median(each) for each in times.flat]).reshape(times.shape)
-
-
-def _median(times: Times) -> float:
-    """The first epoch at which half of the members are solved, by the estimate of Kaplan and Meier."""
-    if not len(times.solved.keys):
-        return math.inf
-    curve = times.survival()
-    reached = curve.unsolved <= 0.5 + 1e-9  # a product of shares, each of them rounded
-    return float(curve.epoch[np.argmax(reached)]) if reached.any() else math.inf
+        return np.array(times.median)
+    return np.array([each.median for each in times.flat]).reshape(times.shape)
 
 
 def _stacked(groups: Sequence[Groups]) -> Groups:

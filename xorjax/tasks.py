@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
-from xorjax._checks import real_array, whole_number
+from xorjax._checks import real_array, real_number, whole_number
 
 AnyArray = Array | np.ndarray
 
@@ -71,6 +71,34 @@ def xor() -> Batch:
     ((4, 2), array([0., 1., 1., 0.], dtype=float32))
     """
     return parity(2)
+
+
+def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
+    """Rows to train on, and rows held out, drawn at random; both in their order.
+
+    Args:
+      batch: at least two rows.
+      share: of the rows held out, between 0 and 1, rounded to whole rows; at least one is left on either side.
+      seed: which rows, 0 to 2^32 - 1.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> train, held_out = split(parity(3), 0.25)
+    >>> held_out.x
+    array([[0., 1., 0.],
+           [1., 0., 1.]], dtype=float32)
+    """
+    batch, n = checked_batch(batch), len(batch.x)
+    if not 0 < real_number("share", share) < 1:
+        raise ValueError(f"{share=} must be between 0 and 1.")
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    if n < 2:
+        raise ValueError(f"batch has {n} row; at least two are wanted, one on either side.")
+    n_out = min(max(round(share * n), 1), n - 1)
+    is_out = np.isin(np.arange(n), np.random.Generator(np.random.PCG64(seed)).permutation(n)[:n_out])
+    train, held_out = (Batch(*(np.asarray(rows)[which] for rows in batch)) for which in (~is_out, is_out))
+    return train, held_out
 
 
 def checked_batch(batch: Any, name: str = "batch") -> Batch:

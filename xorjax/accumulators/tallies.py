@@ -1,6 +1,6 @@
 """Counts by whole numbers of any range, of which only those that occur are kept."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,3 +28,8 @@ def tally(keys: np.ndarray) -> Tally:
     """How often each key occurs."""
     found, counts = np.unique(np.asarray(keys, np.int64), return_counts=True)
     return Tally(found, counts.astype(np.int64))
+
+
+def merged_tallies(one: Any, other: Any) -> Any:
+    groups, *tallies = one
+    return groups, *(a.merged(b) for a, b in zip(tallies, other[1:], strict=True))

@@ -1,0 +1,79 @@
+"""Mean and variance, by exact sums."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from xorjax._checks import named
+from xorjax.accumulators import exact_sums
+from xorjax.accumulators.groups import VALUES, OfMembers, checked_axes, groups_of, of_each
+from xorjax.members import Members, Places
+from xorjax.reduction import Accumulator
+from xorjax.results import Result
+
+
+class Moments(NamedTuple):
+    """Mean and variance (divided by number − 1), with an axis for each of `by`; nan of no or of one member."""
+
+    number: Int[np.ndarray, "*groups"]
+    excluded: Int[np.ndarray, "*groups"]  # members whose value is infinite or not a number
+    mean: Float[np.ndarray, "*groups"]
+    variance: Float[np.ndarray, "*groups"]
+
+
+def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumulator:
+    """Mean and variance of a value of members, of those for which it is finite.
+
+    Values and their squares are summed exactly, and rounded once, at the end.
+
+    Args:
+      of: "loss", "accuracy", "epochs", "validation_loss", "validation_accuracy", or a function from results to a
+        real number for each.
+      by: the axes to keep.
+
+    Raises:
+      ValueError: if `of` names nothing.
+    """
+    by = checked_axes(by)
+    value = of if callable(of) else named("of", of, VALUES)
+
+    def init(members: Members) -> Any:
+        groups = groups_of(members, by)
+        return groups, (np.zeros((2, groups.number), np.int64), exact_sums.zeros(2 * groups.number))
+
+    def update(gathered: Any, results: Result, places: Places) -> Any:
+        groups, (counts, sums) = gathered
+        values, group = of_each(value, results, np.float64), groups.of(places)
+        finite = np.isfinite(values)
+        new = np.stack([np.bincount(group[where], minlength=groups.number) for where in (finite, ~finite)])
+        values, group = values[finite], group[finite]
+        sums = exact_sums.added(sums, values, group)
+        return groups, (counts + new, exact_sums.squares_added(sums, values, group + groups.number))
+
+    def merge(one: Any, other: Any) -> Any:
+        groups, (counts, sums) = one
+        return groups, (counts + other[1][0], exact_sums.carried(sums + other[1][1]))
+
+    def finalize(gathered: Any) -> Moments:
+        groups, ((number, excluded), sums) = gathered
+        mean, variance = np.full((2, groups.number), np.nan)
+        for i, n in enumerate(map(int, number)):
+            total, squares = exact_sums.exactly(sums[i]), exact_sums.exactly(sums[groups.number + i])
+            if n > 0:
+                mean[i] = _rounded(total / n)
+            if n > 1:
+                variance[i] = _rounded((squares - total**2 / n) / (n - 1))
+        return Moments(*(each.reshape(groups.shape) for each in (number, excluded, mean, variance)))
+
+    return Accumulator(init, update, merge, finalize)
+
+
+def _rounded(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
