@@ -1,32 +1,19 @@
 """The command `xorjax`: options in, the library at work, reports out. No numerics."""
 
-import inspect
-import io
 import json
 import math
 import platform
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import optax
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from typer.core import TyperGroup
-from typer.exceptions import TyperException
+from rich.progress import TextColumn
 
 import xorjax as xj
 from xorjax import bench as benchmark
@@ -52,43 +39,21 @@ from xorjax.options import (
     Stop,
     TaskOption,
     ValidationSplit,
-    optimizers,
     within,
 )
 from xorjax.rounds import rounds
+from xorjax.setups import Setup, set_up
 from xorjax.stopping import RULES
+from xorjax.terminal import (
+    OneLineErrors,
+    end_if_interrupted,
+    end_interrupted,
+    live_bar,
+    training_bar,
+    write_report,
+)
 
 CURVE_POINTS = 500
-INTERRUPTED = 130  # the shell's exit code for SIGINT
-
-
-class OneLineErrors(TyperGroup):
-    """Errors as one line on stderr, and exit code 2; an interrupt likewise, and 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # typer ends it quietly
-            raise
-        except OSError as error:
-            typer.echo(f"xorjax: {error}", err=True)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:  # outside the work, which reports what it has finished
-            _end_interrupted()
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["standalone_mode"] = False
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # ½ and ━ on a terminal that has none
-        try:
-            code = super().main(*args, **kwargs)
-        except TyperException as error:
-            if message := " ".join(error.format_message().split()):  # empty after the help of a bare `xorjax`
-                typer.echo(f"xorjax: {message}", err=True)
-            sys.exit(2)
-        except typer.Abort:
-            sys.exit(INTERRUPTED)
-        sys.exit(code if isinstance(code, int) else 0)
 
 
 app = typer.Typer(
@@ -98,54 +63,6 @@ app = typer.Typer(
     add_completion=False,
     help="Train the XOR network of the tutorials: once, or ten thousand times.",
 )
-
-
-class Setup(NamedTuple):
-    """What the options describe of one network, ready to run."""
-
-    trainer: xj.Trainer
-    model: xj.Model
-    batch: xj.Batch
-    network: str  # the sizes of its layers
-
-
-def _setup(
-    batch: xj.Batch, hparams: Mapping[str, float], optimizer: str, hidden_units: int, epochs: int, **how: Any
-) -> Setup:
-    """A network and its trainer, for hparams such as these; `how` is passed on to the trainer."""
-    try:
-        make = named("--optimizer", optimizer, optimizers())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    if "momentum" in hparams and "momentum" not in inspect.signature(make).parameters:
-        raise typer.BadParameter(
-            f"--momentum={hparams['momentum']:g}: the optimizer {optimizer} takes none; sgd does."
-        )
-
-    def optimizer_of(h: dict[str, Any]) -> optax.GradientTransformation:
-        others = {name: value for name, value in h.items() if name != "learning_rate"}
-        return make(h["learning_rate"], **others)
-
-    sizes = (batch.x.shape[1], hidden_units, 1)
-    model = xj.mlp(sizes)
-    trainer = xj.trainer(model, batch, optimizer_of, epochs=epochs, **how)
-    try:
-        jax.eval_shape(trainer.run, jax.random.key(0), hparams)
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(f"--optimizer={optimizer!r} can't be used here: {error}") from None
-    return Setup(trainer, model, batch, "-".join(map(str, sizes)))
-
-
-def _progress(*columns: ProgressColumn) -> Progress:
-    """A live bar on stderr, so that stdout holds the report alone."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 @app.command()
@@ -164,7 +81,7 @@ def train(
     batch, hparams = xj.xor(), {"learning_rate": learning_rate}
     if momentum is not None:
         hparams["momentum"] = momentum
-    setup = _setup(batch, hparams, optimizer, hidden_units, epochs, batch_size=batch_size, record_every=every)
+    setup = set_up(batch, hparams, optimizer, hidden_units, epochs, batch_size=batch_size, record_every=every)
     trainer = setup.trainer
     console = Console(highlight=False)
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
@@ -180,7 +97,7 @@ def train(
     epoch = 0
     records: list[xj.Record] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
-    with suppress(KeyboardInterrupt), _progress(shown) as progress:
+    with suppress(KeyboardInterrupt), live_bar(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
         for done in rounds(trainer, train_on):
             epoch = done.epoch
@@ -203,7 +120,7 @@ def train(
 
         figures.training(plot, setup.model, batch, result, records, every)
     if epoch < epochs:
-        _end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
+        end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
 
 
 @app.command()
@@ -246,7 +163,7 @@ def ensemble(
         )
     first = {name: values[0] for name, values in hparams.items()}
     setups = {
-        units: _setup(
+        units: set_up(
             batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop, validation=held_out
         )
         for units in hidden_units
@@ -287,25 +204,25 @@ def _one_combination(
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        _training(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
+        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
         closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show)) as finished,
     ):
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none
     seconds = time.perf_counter() - begun
     if not blocks:
-        _end_interrupted("before any member finished")
+        end_interrupted("before any member finished")
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
     made = report.ensemble_report(results, setup.batch, settings, seconds)
-    _write(json_file, made)
+    write_report(json_file, made)
     if plot is not None:
         from xorjax import figures
 
         published = report.published_runs(setup.batch)
         figures.ensemble(plot, setup.batch, results, settings["epochs"], published)
     report.print_report(Console(highlight=False), made)  # last: files are kept even where nobody reads on
-    _end_if_interrupted(len(results.loss), len(seeds))
+    end_if_interrupted(len(results.loss), len(seeds))
 
 
 def _sweep(
@@ -315,45 +232,24 @@ def _sweep(
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        _training(f"{swept.total:,} members", swept.total, updates, settings) as show,
+        training_bar(f"{swept.total:,} members", swept.total, updates, settings) as show,
         closing(sweeps.train(swept, show)) as parts,
     ):
         for so_far in parts:
             gathered = so_far
     seconds = time.perf_counter() - begun
     if gathered is None or not gathered.members:
-        _end_interrupted("before any member finished")
+        end_interrupted("before any member finished")
     found = sweeps.found(swept, gathered)
 
     made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
-    _write(json_file, made)
+    write_report(json_file, made)
     if plot is not None:
         from xorjax import figures
 
         figures.sweep(plot, swept, found, sweep_report.title(made))
     sweep_report.print_sweep(Console(highlight=False), made)
-    _end_if_interrupted(found.members, swept.total)
-
-
-@contextmanager
-def _training(
-    what: str, total: int, updates: int, settings: dict[str, Any]
-) -> Iterator[Callable[[int, int], None]]:
-    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
-    each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
-    begun = time.perf_counter()
-    with _progress(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
-        bar = progress.add_task(what, total=total, rate=0.0)
-
-        def show(done: int, total: int) -> None:
-            progress.update(bar, completed=done, rate=done * each / (time.perf_counter() - begun))
-
-        yield show
-
-
-def _write(json_file: Path | None, made: dict[str, Any]) -> None:
-    if json_file is not None:
-        json_file.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    end_if_interrupted(found.members, swept.total)
 
 
 @app.command()
@@ -390,7 +286,7 @@ def bench(
             raise typer.BadParameter(str(error)) from None
     cells: list[list[benchmark.Cell]] = []
     stopping: benchmark.Stopping | None = None
-    with suppress(KeyboardInterrupt), _progress() as progress:
+    with suppress(KeyboardInterrupt), live_bar() as progress:
         bar = progress.add_task("measuring", total=len(chosen) * len(counts))
         for found in benchmark.measure(chosen, counts, rounds):
             cells.append(found)
@@ -412,14 +308,4 @@ def bench(
     console.print(f"net-steps/s on {made['hardware']}; medians of {rounds} rounds\n", soft_wrap=True)
     report.print_bench(console, made)
     if len(cells) < len(chosen) * len(counts):
-        _end_interrupted(f"{len(cells)} of {len(chosen) * len(counts)} lines were measured")
-
-
-def _end_if_interrupted(finished: int, total: int) -> None:
-    if finished < total:
-        _end_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
-
-
-def _end_interrupted(what: str = "") -> NoReturn:
-    typer.echo(f"xorjax: interrupted{what and ': '}{what}", err=True)
-    raise typer.Exit(INTERRUPTED)
+        end_interrupted(f"{len(cells)} of {len(chosen) * len(counts)} lines were measured")

@@ -1,0 +1,97 @@
+"""How the command speaks to who runs it: errors in a line, live bars, a clean end where it is interrupted."""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+INTERRUPTED = 130  # the shell's exit code for SIGINT
+
+
+class OneLineErrors(TyperGroup):
+    """Errors as one line on stderr, and exit code 2; an interrupt likewise, and 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # typer ends it quietly
+            raise
+        except OSError as error:
+            typer.echo(f"xorjax: {error}", err=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:  # outside the work, which reports what it has finished
+            end_interrupted()
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # ½ and ━ on a terminal that has none
+        try:
+            code = super().main(*args, **kwargs)
+        except TyperException as error:
+            if message := " ".join(error.format_message().split()):  # empty after the help of a bare `xorjax`
+                typer.echo(f"xorjax: {message}", err=True)
+            sys.exit(2)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def live_bar(*columns: ProgressColumn) -> Progress:
+    """A live bar on stderr, so that stdout holds the report alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+@contextmanager
+def training_bar(
+    what: str, total: int, updates: int, settings: dict[str, Any]
+) -> Iterator[Callable[[int, int], None]]:
+    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
+    each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
+    begun = time.perf_counter()
+    with live_bar(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
+        bar = progress.add_task(what, total=total, rate=0.0)
+
+        def show(done: int, total: int) -> None:
+            progress.update(bar, completed=done, rate=done * each / (time.perf_counter() - begun))
+
+        yield show
+
+
+def write_report(json_file: Path | None, made: dict[str, Any]) -> None:
+    if json_file is not None:
+        json_file.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def end_if_interrupted(finished: int, total: int) -> None:
+    if finished < total:
+        end_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
+
+
+def end_interrupted(what: str = "") -> NoReturn:
+    typer.echo(f"xorjax: interrupted{what and ': '}{what}", err=True)
+    raise typer.Exit(INTERRUPTED)
