@@ -102,7 +102,7 @@ def test_ensemble_reports_what_the_library_computes(tmp_path):
     assert report["members"] == 100
     assert (report["all_right"]["members"], report["solved"]["members"]) == (right, solved)
     assert report["all_right"]["low"] < right / 100 < report["all_right"]["high"]
-    assert report["loss_quantiles"]["0.5"] == pytest.approx(float(np.median(results.loss)))
+    assert report["loss_quantiles"]["0.5"] == pytest.approx(float(np.sort(results.loss)[49]))
     assert sum(c["members"] for c in report["ended_as"]) == 100
     assert report["published"][0]["source"] == "the tutorial"
     assert report["settings"] == {

@@ -20,15 +20,19 @@ def test_the_interval_is_wilsons(numbers):
 
 def test_quantiles_count_nan_as_the_largest_loss():
     losses = np.array([0.1, np.nan, 0.2, np.inf, 0.3])
-    np.testing.assert_array_equal(statistics.quantiles(losses, [0, 0.25, 0.5, 0.75]), [0.1, 0.2, 0.3, np.inf])
+    np.testing.assert_array_equal(statistics.quantiles(losses, [0, 0.25, 0.6, 0.7]), [0.1, 0.2, 0.3, np.inf])
     finite = np.random.default_rng(0).random(101)
-    np.testing.assert_array_equal(statistics.quantiles(finite, [0.05, 0.5]), np.quantile(finite, [0.05, 0.5]))
+    at = [0, 0.05, 0.5, 0.99, 1]
+    np.testing.assert_array_equal(statistics.quantiles(finite, at), np.quantile(finite, at, method="inverted_cdf"))
+    hundred = np.arange(1.0, 101)
+    shares = hundred / 100
+    np.testing.assert_array_equal(statistics.quantiles(hundred, shares.tolist()), hundred)
 
 
 def test_epochs_to_solve_are_of_all_members():
     solved_epoch = np.array([-1, 10, 20, 30])
     np.testing.assert_array_equal(
-        statistics.epochs_to_solve(solved_epoch, [0, 0.5, 2 / 3, 0.9]), [10, 30, 30, np.inf]
+        statistics.epochs_to_solve(solved_epoch, [0, 0.5, 2 / 3, 0.75, 0.9]), [10, 20, 30, 30, np.inf]
     )
 
 

@@ -46,11 +46,11 @@ from xorjax.setups import Setup, set_up
 from xorjax.stopping import RULES
 from xorjax.terminal import (
     OneLineErrors,
+    deliver,
     end_if_interrupted,
     end_interrupted,
     live_bar,
     training_bar,
-    write_report,
 )
 
 CURVE_POINTS = 500
@@ -146,6 +146,8 @@ def ensemble(
     if validation_split is not None:
         batch, held_out = xj.split(task.batch, validation_split)
     rows = len(batch.x)
+    if json_file is not None and json_file == plot:
+        raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
     if batch_size is not None and not 1 <= batch_size <= rows:
         raise typer.BadParameter(
             f"{batch_size} must be between 1 and {rows}, the rows to train on.", param_hint="'--batch-size'"
@@ -179,15 +181,15 @@ def ensemble(
         "epochs": epochs,
         "batch_size": batch_size or rows,
         "stop": stop,
-        "validation_split": validation_split,
+        "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
     }
+    updates = -(-rows // settings["batch_size"])
     if combinations == 1:
-        _one_combination(setups[hidden_units[0]], seeds, first, settings, json_file, plot)
+        _one_combination(setups[hidden_units[0]], seeds, first, settings, updates, json_file, plot)
     else:
         several = {name: values for name, values in hparams.items() if len(values) > 1}
         trainers = {units: setup.trainer for units, setup in setups.items()}
         swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
-        updates = -(-rows // settings["batch_size"])
         _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
 
 
@@ -196,10 +198,10 @@ def _one_combination(
     seeds: range,
     hparams: dict[str, float],
     settings: dict[str, Any],
+    updates: int,
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    updates = -(-len(setup.batch.x) // settings["batch_size"])
     blocks: list[xj.Result] = []
     begun = time.perf_counter()
     with (
@@ -214,14 +216,15 @@ def _one_combination(
         end_interrupted("before any member finished")
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
-    made = report.ensemble_report(results, setup.batch, settings, seconds)
-    write_report(json_file, made)
-    if plot is not None:
+    def draw(path: Path) -> None:
         from xorjax import figures
 
+        what = report.described(settings, settings["network"])
         published = report.published_runs(setup.batch)
-        figures.ensemble(plot, setup.batch, results, settings["epochs"], published)
-    report.print_report(Console(highlight=False), made)  # last: files are kept even where nobody reads on
+        figures.ensemble(path, setup.batch, results, settings["epochs"], published, what)
+
+    made = report.ensemble_report(results, setup.batch, settings, updates, seconds)
+    deliver(made, json_file, plot, draw, report.print_report)
     end_if_interrupted(len(results.loss), len(seeds))
 
 
@@ -243,12 +246,13 @@ def _sweep(
     found = sweeps.found(swept, gathered)
 
     made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
-    write_report(json_file, made)
-    if plot is not None:
+
+    def draw(path: Path) -> None:
         from xorjax import figures
 
-        figures.sweep(plot, swept, found, sweep_report.title(made))
-    sweep_report.print_sweep(Console(highlight=False), made)
+        figures.sweep(path, swept, found, sweep_report.title(made))
+
+    deliver(made, json_file, plot, draw, sweep_report.print_sweep)
     end_if_interrupted(found.members, swept.total)
 
 

@@ -43,14 +43,15 @@ def training(
 
 
 def ensemble(
-    path: Path, batch: xj.Batch, results: xj.Result, epochs: int, published: Sequence[PublishedRun]
+    path: Path, batch: xj.Batch, results: xj.Result, epochs: int, published: Sequence[PublishedRun], what: str
 ) -> None:
-    """Members that differ by their seeds: losses, survival of the unsolved, predictions."""
+    """Members that differ by their seeds: losses, survival of the unsolved, predictions; `what` is the title."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     plots.loss_histogram(left, results.loss, published)
     plots.unsolved_members(middle, statistics.survival_curve(results.solved_epoch, epochs))
     plots.prediction_strips(right, results.predictions, *batch)
+    figure.suptitle(what, fontsize="medium")
     figure.savefig(path, dpi=DPI)
 
 
@@ -63,8 +64,15 @@ def sweep(path: Path, swept: Sweep, found: Found, what: str) -> None:
       found: what was found of it.
       what: the title.
     """
-    axes = [(axis.replace("_", " "), values) for axis, values in swept.axes.items()]
-    solved, label = found.groups.solved, "share solved"
+    ascending = [np.argsort(values) for values in swept.axes.values()]
+    axes = [
+        (axis.replace("_", " "), [values[i] for i in order])
+        for (axis, values), order in zip(swept.axes.items(), ascending, strict=True)
+    ]
+    solved, label = (
+        type(found.groups.solved)(*(each[np.ix_(*ascending)] for each in found.groups.solved)),
+        "share solved",
+    )
     if len(axes) == 1:
         figure = Figure(figsize=(7, 4.6), layout="constrained")
         plots.shares_along(figure.subplots(), axes[0], solved, label)

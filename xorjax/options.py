@@ -183,7 +183,7 @@ LearningRates = Annotated[
         parser=parse_numbers,
         callback=joined,
         metavar=_NUMBERS,
-        help="Learning rates; repeatable.",
+        help="Learning rates; repeatable. FROM:TO:COUNT is evenly spaced, with both ends.",
     ),
 ]
 Momentum = Annotated[float | None, typer.Option(callback=_finite, help="Momentum, where the optimizer has one.")]
@@ -212,16 +212,28 @@ Sizes = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(callback=within(1, 4), help="Patterns in an update.")]
 RowsOfUpdate = Annotated[
-    int | None, typer.Option("--batch-size", help="Patterns in an update; all of the task without.")
+    int | None, typer.Option("--batch-size", help="Patterns in an update; without it, all that are trained on.")
 ]
-Stop = Annotated[str, typer.Option(metavar="never|solved", help="When a network stops before its last epoch.")]
+Stop = Annotated[
+    str,
+    typer.Option(
+        metavar="never|solved", help="Whether a network stops once all is right and its loss below 0.01."
+    ),
+]
 ValidationSplit = Annotated[
     float | None, typer.Option(callback=_share, help="Share of the patterns held out, and judged alone.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="Write the report here as JSON.")]
 Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a figure here (png, pdf, svg).")]
-Seeds = Annotated[range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which.")]
+Seeds = Annotated[
+    range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which, without TO.")
+]
 TaskOption = Annotated[
     Task,
-    typer.Option("--task", parser=parse_task, metavar="xor|parity:N|TABLE", help="What is to be learned."),
+    typer.Option(
+        "--task",
+        parser=parse_task,
+        metavar="xor|parity:N|TABLE",
+        help="What is to be learned; TABLE is the outputs for 00, 01, 10, 11, such as 0110.",
+    ),
 ]

@@ -139,7 +139,7 @@ def heat_map(
     limits: tuple[float, float] = (0, 1),
     numbers: bool = True,
 ) -> AxesImage:
-    """Shares over two axes as colours, their values side by side however far apart; grey where one is nan.
+    """Shares over two axes as colours, their values side by side however far apart; hatched where one is nan.
 
     Args:
       ax: where to draw.
@@ -153,7 +153,7 @@ def heat_map(
     """
     shares = np.asarray(shares, np.float64)
     image = ax.imshow(shares, origin="lower", cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    ax.set_facecolor("0.85")
+    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="////")
     if numbers:
         colors = image.to_rgba(shares)[..., :3]
         light = colors**2.2 @ [0.2126, 0.7152, 0.0722] > 0.18  # where black is told from it better than white
@@ -180,11 +180,10 @@ def share_bar(axes: Axes | Sequence[Axes], image: AxesImage, label: str) -> None
 
 
 def shares_along(ax: Axes, along: Axis, shares: Shares, label: str) -> None:
-    """Shares over one axis, in ascending order of its values, with their intervals; a gap where one is nan."""
+    """Shares over one axis, its values ascending, with their intervals; a gap where one is nan."""
     name, values = along
-    order = np.argsort(values)
-    at = np.asarray(values, np.float64)[order]
-    share, low, high = (np.where(np.isnan(shares.share), np.nan, each)[order] for each in shares[2:])
+    at = np.asarray(values, np.float64)
+    share, low, high = (np.where(np.isnan(shares.share), np.nan, each) for each in shares[2:])
     ax.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval")
     ax.plot(at, share, "o-", color=BLUE, markersize=5 if len(at) <= 40 else 2)
     if at[0] > 0 and at[-1] / at[0] >= LOG_RATIO:

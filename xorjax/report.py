@@ -11,9 +11,9 @@ import xorjax
 from xorjax import statistics
 from xorjax.published import TUTORIAL_RUNS, PublishedRun
 from xorjax.results import Outcome, Result
+from xorjax.sweeps import QUANTILES
 from xorjax.tasks import Batch, xor
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
 
 
@@ -30,16 +30,20 @@ def versions() -> dict[str, str]:
 
 def published_runs(batch: Batch) -> tuple[PublishedRun, ...]:
     """What was published of this task: of XOR the tutorial's results, of others nothing."""
-    return TUTORIAL_RUNS if np.array_equal(batch.y, xor().y) else ()
+    is_xor = all(np.array_equal(rows, of_xor) for rows, of_xor in zip(batch, xor(), strict=True))
+    return TUTORIAL_RUNS if is_xor else ()
 
 
-def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def ensemble_report(
+    results: Result, batch: Batch, settings: dict[str, Any], updates: int, seconds: float
+) -> dict[str, Any]:
     """All that the report says, in types that JSON has.
 
     Args:
       results: of the members that finished, as `train_ensemble` gives them.
       batch: what they were trained on, one output of 0 or 1.
       settings: how they were trained, passed on as it is.
+      updates: of an epoch.
       seconds: wall time, compilation included.
     """
 
@@ -53,13 +57,11 @@ def ensemble_report(results: Result, batch: Batch, settings: dict[str, Any], sec
             np.asarray(each, float) for each in (results.validation_accuracy, results.validation_loss)
         )
         held_out["held_out"] = {
-            "rows": np.asarray(results.validation_predictions).shape[1],
             "all_right": share(right == 1),
             "accuracy": float(right.mean()),
             "loss_quantiles": by_quantile(statistics.quantiles(losses, QUANTILES)),
         }
     losses = np.asarray(results.loss)
-    updates = -(-len(batch.x) // settings["batch_size"])
     net_steps = int(np.asarray(results.epochs, np.int64).sum()) * updates
     return {
         "settings": settings,
@@ -104,30 +106,32 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
 
     table = new_table("of the members", "share", "95 % interval", "members")
     shares = {
-        name: report[key]
-        for name, key in {"all patterns right": "all_right", "solved": "solved", "diverged": "diverged"}.items()
+        patterns_of(settings): report["all_right"],
+        "solved": report["solved"],
+        "diverged": report["diverged"],
     }
     if held_out := report.get("held_out"):
-        shares[f"all {held_out['rows']} held out right"] = held_out["all_right"]
+        shares["all held out right"] = held_out["all_right"]
     for name, p in shares.items():
         table.add_row(
             name, percent(p["share"]), f"{percent(p['low'])} to {percent(p['high'])}", f"{p['members']:,}"
         )
-    console.print(table, f"{SOLVED}\n", sep="\n")
+    print_table(console, table)
+    console.print(f"{solved_means(settings)}\n")
 
     table = new_table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
-    table.add_row("have a loss of at most", *(or_never(v, "{:.3g}") for v in report["loss_quantiles"].values()))
+    table.add_row("have a loss of at most", *map(a_loss, report["loss_quantiles"].values()))
     if held_out:
-        table.add_row("on rows held out", *(or_never(v, "{:.3g}") for v in held_out["loss_quantiles"].values()))
+        table.add_row("on patterns held out", *map(a_loss, held_out["loss_quantiles"].values()))
     solved = (or_never(v, "{:,.0f}") for v in report["epochs_to_solve"].values())
     table.add_row("were solved within epochs", *solved)
-    console.print(table)
+    print_table(console, table)
     console.print()
 
     table = new_table("ended as", "share", "members", "outputs, most often")
     for c in report["ended_as"]:
         table.add_row(c["name"], percent(c["share"]), f"{c['members']:,}", _shown(list(c["patterns"])))
-    console.print(table)
+    print_table(console, table)
     console.print()
 
     if not report["published"]:
@@ -135,11 +139,17 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     table = new_table("published result", "loss", "better than")
     for run in report["published"]:
         table.add_row(run["source"], f"{run['loss']:.3g}", f"{percent(run['better_than'])} of these")
-    console.print(table)
+    print_table(console, table)
     console.print()
 
 
-SOLVED = "solved: all patterns right and a loss below 0.01"
+def patterns_of(settings: dict[str, Any]) -> str:
+    """Which patterns are meant where training is spoken of."""
+    return "all patterns right" if settings["held_out"] is None else "all trained on right"
+
+
+def solved_means(settings: dict[str, Any]) -> str:
+    return f"solved: {patterns_of(settings)} and a loss below 0.01"
 
 
 def described(settings: dict[str, Any], network: str) -> str:
@@ -153,8 +163,9 @@ def described(settings: dict[str, Any], network: str) -> str:
     }
     values = "".join(f", {name} {value:g}" for name, value in single.items())
     epochs = f"{settings['epochs']:,} epochs"
-    if settings["validation_split"] is not None:
-        values += f", {100 * settings['validation_split']:g} % of the patterns held out"
+    if (held_out := settings["held_out"]) is not None:
+        named = ", ".join(held_out) if len(held_out) <= 4 else f"{len(held_out)} patterns"
+        values += f", held out: {named}"
     if settings["stop"] == "solved":
         epochs = f"until solved, at most {epochs}"
     return f"{network}{on}, {settings['optimizer']}{values}, {epochs}"
@@ -188,13 +199,13 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
             *(f"{line[name]:.2f}" for name in ("over_plain", "over_the_better")),
             f"{100 * line['spread']:.0f} %",
         )
-    console.print(table)
+    print_table(console, table)
     console.print()
     table = new_table("seconds to compile", "plain", "vmap", "lanes", "/plain")
     for network, seconds in {line["network"]: line["compile"] for line in report["lines"]}.items():
         each = (f"{seconds[name]:.2f}" for name in ("plain", "vmap", "lanes"))
         table.add_row(network, *each, f"{seconds['lanes'] / seconds['plain']:.2f}")
-    console.print(table)
+    print_table(console, table)
     if (saved := report["stopping"]) is not None:
         faster = saved["faster"]
         within, spread = percent(saved["within"]), f"{min(faster):.2f} to {max(faster):.2f}"
@@ -211,12 +222,24 @@ def by_quantile(values: np.ndarray) -> dict[str, float | None]:
     return {f"{q:g}": float(v) if np.isfinite(v) else None for q, v in zip(QUANTILES, values, strict=True)}
 
 
+def a_loss(value: float | None) -> str:
+    return "∞" if value is None else f"{value:.3g}"
+
+
 def or_never(value: float | None, form: str) -> str:
     return "never" if value is None else form.format(value)
 
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Whole, whatever the width: where nothing says how wide it is 80 are taken, and numbers would be cut off."""
+    width = console.width
+    console.width = max(width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
+    console.print(table)
+    console.width = width
 
 
 def new_table(first: str, *others: str) -> Table:

@@ -43,19 +43,27 @@ def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> 
     return Proportion(count, holds.size, float(interval.low), float(interval.high))
 
 
+def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
+    """From 1: which of the ordered values of so many members is the least that these shares do not exceed."""
+    exact = np.round(np.asarray(at, np.float64) * total, 6)  # 0.07 of 100 is the 7th
+    return np.maximum(1, np.ceil(exact)).astype(int)
+
+
 def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
-    """Quantiles over members; a loss that is not a number counts as the largest, as infinity does."""
-    ordered = np.where(np.isnan(values), np.inf, values)
+    """Quantiles over members: the least value that this share of them does not exceed, a member's own.
+
+    A loss that is not a number counts as the largest, as infinity does.
+    """
+    ordered = np.sort(np.where(np.isnan(values), np.inf, values).astype(np.float64))
     if ordered.size == 0:
         raise ValueError("values must have at least one member, got none.")
-    # Interpolation between a finite value and infinity would be nan; the next member's value is a member's.
-    return np.quantile(ordered.astype(np.float64), at, method="linear" if np.isfinite(ordered).all() else "higher")
+    return ordered[quantile_ranks(at, ordered.size) - 1]
 
 
 def epochs_to_solve(solved_epoch: Int[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
     """Epochs within which these shares of all members first met the solved rule; infinite if fewer ever did."""
     solved_epoch = np.asarray(solved_epoch)
-    return np.quantile(np.where(solved_epoch < 0, np.inf, solved_epoch), at, method="higher")
+    return quantiles(np.where(solved_epoch < 0, np.inf, solved_epoch), at)
 
 
 class SurvivalCurve(NamedTuple):

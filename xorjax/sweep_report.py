@@ -9,7 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from xorjax.accumulators import Shares
-from xorjax.report import SOLVED, described, new_table, or_never, percent, speed, versions
+from xorjax.report import (
+    a_loss,
+    described,
+    new_table,
+    or_never,
+    percent,
+    print_table,
+    solved_means,
+    speed,
+    versions,
+)
 from xorjax.sweeps import QUANTILES, Found, Groups, Sweep, labels
 
 SHOWN_GROUPS = 30  # in a table of all combinations
@@ -76,8 +86,12 @@ def _finite(value: Any) -> float | None:
 def title(report: dict[str, Any]) -> str:
     """Of a figure of shares."""
     first, last = report["settings"]["seeds"]
-    empty = "; grey: no member finished" if any(not group["members"] for group in report["groups"]) else ""
-    return f"{_how(report)}\n{last - first:,} seeds for each combination{empty}"
+    finished = [group["members"] for group in report["groups"]]
+    least, most = min(finished), max(finished)
+    counts = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    seeds = f"{last - first:,}" if least == last - first else f"{counts} of {last - first:,}"
+    empty = "; hatched: no member finished" if not least else ""
+    return f"{_how(report)}\n{seeds} seeds for each combination{empty}"
 
 
 def _how(report: dict[str, Any]) -> str:
@@ -93,29 +107,26 @@ def print_sweep(console: Console, report: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     if len(groups) <= SHOWN_GROUPS:
-        _print_table(console, _table(groups, axes))
+        print_table(console, _table(groups, axes))
     else:
         for axis, values in axes.items():
             if len(values) <= SHOWN_VALUES:
-                _print_table(console, _table(report["by_axis"][axis], {axis: values}))
+                print_table(console, _table(report["by_axis"][axis], {axis: values}))
                 console.print()
         best = sorted((each for each in groups if each["members"]), key=_badness)[:BEST]
         console.print(f"the {len(best)} best of {len(groups):,} combinations; --json FILE has all of them")
-        _print_table(console, _table(best, axes))
-    console.print(f"{SOLVED}\n")
+        print_table(console, _table(best, axes))
+    console.print(f"{solved_means(report['settings'])}\n")
 
 
-def _print_table(console: Console, table: Table) -> None:
-    """Whole, whatever the width: where nothing says how wide it is 80 are taken, and numbers would be cut off."""
-    width = console.width
-    console.width = max(width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
-    console.print(table)
-    console.width = width
-
-
-def _badness(group: dict[str, Any]) -> tuple[float, float]:
-    median = group["median_epochs_to_solve"]
-    return -group["solved"]["share"], math.inf if median is None else median
+def _badness(group: dict[str, Any]) -> tuple[float, ...]:
+    median, loss = group["median_epochs_to_solve"], group["loss_quantiles"]["0.5"]
+    return (
+        -group["solved"]["share"],
+        math.inf if median is None else median,
+        -group["all_right"]["share"],
+        math.inf if loss is None else loss,
+    )
 
 
 def _table(groups: Sequence[dict[str, Any]], axes: Mapping[str, Sequence[float]]) -> Table:
@@ -149,7 +160,7 @@ def _cells(group: dict[str, Any]) -> list[str]:
         f"{100 * solved['low']:.1f}–{percent(solved['high'])}",
         percent(group["all_right"]["share"]),
         percent(group["diverged"]["share"]),
-        NOTHING if median is None else f"{median:.3g}",
+        a_loss(median),
         or_never(group["median_epochs_to_solve"], "{:,.0f}"),
         *([percent(group["held_out_accuracy"])] if "held_out_accuracy" in group else []),
     ]

@@ -82,9 +82,29 @@ def training_bar(
         yield show
 
 
-def write_report(json_file: Path | None, made: dict[str, Any]) -> None:
-    if json_file is not None:
-        json_file.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def deliver(
+    made: dict[str, Any],
+    json_file: Path | None,
+    plot: Path | None,
+    draw: Callable[[Path], None],
+    show: Callable[[Console, dict[str, Any]], None],
+) -> None:
+    """Writes a report and its figure, and shows the report: also where one of the others fails."""
+    try:
+        if json_file is not None:
+            text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+            _written("--json", json_file, lambda path: path.write_text(text, encoding="utf-8"))
+        if plot is not None:
+            _written("--plot", plot, draw)
+    finally:
+        show(Console(highlight=False), made)
+
+
+def _written(option: str, path: Path, write: Callable[[Path], Any]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        raise OSError(f"{option}={str(path)!r} could not be written: {error.strerror or error}") from error
 
 
 def end_if_interrupted(finished: int, total: int) -> None:

@@ -11,6 +11,7 @@ from xorjax.accumulators.tallies import merged_tallies, tally
 from xorjax.members import Members, Places
 from xorjax.reduction import Accumulator
 from xorjax.results import Result
+from xorjax.statistics import quantile_ranks
 
 BINS = 128  # from a power of two to the next
 QUANTILE_ERROR = 1 / (2 * BINS)  # of a quantile, relative to it
@@ -75,9 +76,7 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
             bins, counts = found.of_group(i, _GROUP)
             if len(bins):
                 total = counts.cumsum()
-                ranks = np.round(np.asarray(at, np.float64) * total[-1], 6)  # 0.07 of 100 is the 7th
-                wanted = np.maximum(1, np.ceil(ranks))
-                values[i] = _middles(bins)[np.searchsorted(total, wanted)]
+                values[i] = _middles(bins)[np.searchsorted(total, quantile_ranks(at, total[-1]))]
         return values.reshape(*groups.shape, len(at))
 
     return Accumulator(init, update, merged_tallies, finalize)
