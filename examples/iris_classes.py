@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
     args = parser.parse_args()
 
     x, y = map(np.asarray, load_iris(return_X_y=True))
@@ -47,7 +48,7 @@ def main() -> None:
         f"share of {len(y_held_out)} flowers held out that {args.seeds} seeds get right: mean ± spread over seeds"
     )
     print("hidden units" + "".join(f"{f'rate {rate:g}':>18}" for rate in RATES))
-    for width in WIDTHS:
+    for width in args.widths:
         trainer = xj.trainer(
             xj.mlp((4, width, 3), hidden="tanh", output="linear"),
             batch(x, y),

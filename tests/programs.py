@@ -343,7 +343,7 @@ PROGRAMS: dict[str, Program] = {
         exact=False,
     ),
     "products as what a loop carries": Program(
-        lambda x: lax.fori_loop(0, 3, lambda _, x: x @ x, x), (Unit(8, 8),), exact=False
+        lambda x: lax.fori_loop(0, 3, lambda _, x: x @ x, x), (Unit(6, 6),), exact=False
     ),
     "barrier": Program(lambda x: sum(lax.optimization_barrier((x, x * 2, np.float32(3)))), (F(2),), exact=False),
 }

@@ -115,7 +115,7 @@ def test_ensemble_reports_what_the_library_computes(tmp_path):
         "epochs": 2000,
         "batch_size": 4,
         "stop": "never",
-        "validation_split": None,
+        "held_out": None,
     }
     assert report["versions"]["jax"] == jax.__version__
     for text in (

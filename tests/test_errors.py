@@ -256,7 +256,7 @@ WRONG = {
     "an observation of what is not there": (
         lambda: train(record_every=1, observe=lambda p, h: h["rate"]).run(KEY),
         ValueError,
-        "observe(hparams) failed for hparams=None with TypeError",
+        "observe(params, hparams) failed for params=",
     ),
     "log-spaced epochs to none": (lambda: xj.log_spaced(0), ValueError, "epochs=0 must be between 1 and"),
     "no log-spaced epochs": (lambda: xj.log_spaced(9, 0), ValueError, "per_decade=0 must be above 0"),
@@ -291,12 +291,64 @@ WRONG = {
         ValueError,
         "stop='solve' must be one of never, solved; did you mean 'solved'?",
     ),
-    "a stop that is no text": (lambda: train(stop=None), ValueError, "stop=None must be one of never, solved"),
+    "a stop that is no text": (
+        lambda: train(stop=None),
+        TypeError,
+        "stop=None must be 'never', 'solved', a StopRule such as xj.plateau(100), or a list of these",
+    ),
     "a loss by name": (lambda: train(loss="mse"), TypeError, "loss='mse' must be a function"),
     "a loss for each row": (
         lambda: train(loss=lambda y_hat, y: (y_hat - y) ** 2),
         ValueError,
         "loss(y_hat, y) must give a real scalar",
+    ),
+    "a rule that answers with a number": (
+        lambda: train(
+            stop=xj.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, loss))
+        ).init(KEY),
+        ValueError,
+        "stop.update must answer with a Boolean scalar, got ShapeDtypeStruct(shape=(), dtype=float32)",
+    ),
+    "a rule that carries something else": (
+        lambda: train(
+            stop=xj.StopRule(lambda dtype: np.int32(0), lambda carried, solved, loss, epoch: (loss, solved))
+        ).init(KEY),
+        ValueError,
+        "stop.update must carry on what stop.init gives",
+    ),
+    "a plateau without end": (
+        lambda: xj.plateau(3, np.inf),
+        ValueError,
+        "improvement=inf must be 0 or more, and finite",
+    ),
+    "an observation in words": (
+        lambda: train(record_every=1, observe=lambda p, h: {"a": "abc"}).init(KEY),
+        TypeError,
+        "observe(params, hparams)['a'] must be a number or an array of them, got 'abc'",
+    ),
+    "a sample of what is no mean": (
+        lambda: train(loss=lambda y_hat, y: jnp.sum((y_hat - y) ** 2), resample=True),
+        ValueError,
+        "loss must be a mean over the rows for resample=True: of all rows it is ",
+    ),
+    "an infinite threshold": (lambda: train(threshold=np.inf), ValueError, "threshold=inf must be finite"),
+    "records at an array of no axis": (
+        lambda: train(record_at=np.array(3)),
+        TypeError,
+        "record_at=array(3) must be a list of epochs",
+    ),
+    "a loss that fits the batch alone": (
+        lambda: train(
+            loss=lambda y_hat, y: jnp.mean(np.ones((4, 1), np.float32) * (y_hat - y) ** 2),
+            validation=xj.Batch(np.zeros((3, 2)), np.zeros((3, 1))),
+        ),
+        ValueError,
+        "loss(y_hat, y) failed for the 3 rows of validation",
+    ),
+    "moments of rows held out where none are": (
+        lambda: ensemble([0], reduce=accumulators.moments("validation_loss")),
+        ValueError,
+        "of='validation_loss' needs a trainer with rows held out: xj.trainer(..., validation=...)",
     ),
     "a rule that is a number": (lambda: train(solved=0.01), TypeError, "solved=0.01 must be a function"),
     "a rule that gives a number": (

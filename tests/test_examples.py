@@ -19,8 +19,8 @@ TINY = {
         r"111 patients held out; .* less than [\d.]+% of them",
     ),
     "iris_classes": (
-        ["--seeds", "20", "--epochs", "50"],
-        r"hidden units .*\n +1 .*\n +2 .*\n +8 ( +[\d.]+ ± [\d.]+ %){3}",
+        ["--seeds", "20", "--epochs", "50", "--widths", "2"],
+        r"hidden units .*\n +2 ( +[\d.]+ ± [\d.]+ %){3}",
     ),
     "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
     "flax_or_equinox_model --library equinox": (

@@ -39,6 +39,14 @@ def test_logits_are_right_where_the_odds_are():
     odds = np.exp(np.where(XOR.y == 1, 1, -1) * results.predictions.astype(np.float64))
     np.testing.assert_allclose(results.loss, np.log1p(1 / odds).mean(axis=(1, 2)), rtol=1e-4)
     assert (results.outcome == xj.Outcome.SOLVED).mean() > 0.8
+    still = xj.trainer(model, XOR, optax.sgd(0.0), epochs=1, loss=xj.sigmoid_cross_entropy, batch_size=2)
+    params = jax.tree.map(lambda leaf: leaf[0], results.params)
+    scaled = (
+        params[0],
+        jax.tree.map(lambda leaf: leaf * 0.01, params[1]),
+    )  # right by the odds, all of them near 0
+    _, info = still.step(still.init(KEY)._replace(params=scaled))
+    assert (info.accuracy, results.accuracy[0]) == (1, 1)
     strict = xj.trainer(model, XOR, optax.adam(0.1), epochs=300, loss=xj.sigmoid_cross_entropy, threshold=1e3)
     assert (xj.train_ensemble(strict, range(3)).accuracy == 0.5).all()
 
@@ -136,6 +144,11 @@ def test_rows_held_out_are_judged_and_not_trained_on():
         results.validation_loss, ((results.validation_predictions - held_out.y) ** 2).mean(axis=(1, 2)), rtol=1e-5
     )
     assert results.validation_accuracy.shape == (70,)
+    targets = xj.Batch(held_out.x, np.float32([[0], [1], [1], [0]]))
+    judged = xj.train_ensemble(trainer(validation=targets), range(70))
+    right = ((judged.validation_predictions > 0.5) == targets.y).mean(axis=(1, 2), dtype=np.float32)
+    np.testing.assert_array_equal(judged.validation_accuracy, right)
+    assert len(set(right)) > 1
     moments = xj.train_ensemble(
         trainer(validation=held_out), range(70), reduce=accumulators.moments("validation_loss")
     )
@@ -162,3 +175,37 @@ def test_validation_of_data_that_differ_by_member():
             epochs=10,
             validation=xj.parity(3),
         ).init(KEY, {"targets": tables[0]})
+
+
+def poisson(y_hat, y):
+    return jnp.mean(y_hat - y * jnp.log(y_hat))
+
+
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+def test_a_row_that_was_not_drawn_may_be_infinite(engine):
+    """The first row's loss is; members without it are trained as if it were not there."""
+    model = xj.Model(lambda key: {"slope": jnp.float32(1)}, lambda params, x: params["slope"] * x)
+    data = xj.Batch(np.float32([[0], [1], [2], [3]]), np.ones((4, 1), np.float32))
+    trainer = xj.trainer(model, data, optax.sgd(0.01), epochs=3, loss=poisson, resample=True)
+    results = xj.train_ensemble(trainer, range(40), engine=engine)
+    drawn = np.asarray(jax.vmap(lambda seed: trainer.init(jax.random.key(seed)).weights)(np.arange(40)))
+    np.testing.assert_array_equal(np.isfinite(results.loss), drawn[:, 0] == 0)
+    assert 5 < (drawn[:, 0] == 0).sum() < 35
+
+
+def test_the_norm_of_the_gradient_is_of_the_sample():
+    trainer = regressors(resample=True, record_at=[0], record=["gradient_norm"])
+    recorded = xj.train_ensemble(trainer, [3]).history.gradient_norm[0, 0]
+    state, model = trainer.init(KEY), xj.mlp((3, 4, 1), hidden="tanh", output="linear")
+
+    def loss(params):
+        return jnp.mean(state.weights[:, None] * (model.apply(params, REGRESSION.x) - REGRESSION.y) ** 2)
+
+    slopes = jax.tree.leaves(jax.grad(loss)(state.params))
+    np.testing.assert_allclose(recorded, np.sqrt(sum(np.sum(np.square(s)) for s in slopes)), rtol=1e-4)
+
+
+def test_the_sample_does_not_depend_on_the_precision():
+    wanted = regressors(resample=True).init(KEY).weights
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(regressors(resample=True).init(KEY).weights, wanted)

@@ -97,7 +97,7 @@ def test_groups_are_what_the_library_computes_of_each_combination(swept):
         "epochs": EPOCHS,
         "batch_size": 4,
         "stop": "solved",
-        "validation_split": None,
+        "held_out": None,
     }
     assert figure.read_bytes().startswith(b"\x89PNG")
 
@@ -243,15 +243,17 @@ def test_patterns_held_out_are_reported_apart(tmp_path):
     )
     results = xj.train_ensemble(trainer, range(30), {"learning_rate": 0.1})
     accuracies = np.asarray(results.validation_accuracy)
-    assert one["held_out"]["rows"] == 2
+    patterns = ["".join(str(int(bit)) for bit in row) for row in validation.x]
+    assert one["settings"]["held_out"] == patterns
     assert one["held_out"]["accuracy"] == pytest.approx(accuracies.mean())
     assert one["held_out"]["all_right"] == share(accuracies == 1)
     assert one["held_out"]["loss_quantiles"]["0.5"] == pytest.approx(
-        np.median(np.asarray(results.validation_loss)), rel=1e-5
+        np.sort(np.asarray(results.validation_loss))[14], rel=1e-5
     )
-    assert one["settings"]["validation_split"] == 0.25
-    assert re.search(r"^all 2 held out right +\d", done.stdout, re.M)
-    assert "25 % of the patterns held out" in done.stdout
+    assert re.search(r"^all trained on right +\d", done.stdout, re.M)
+    assert re.search(r"^all held out right +\d", done.stdout, re.M)
+    assert f"held out: {', '.join(patterns)}" in done.stdout
+    assert "solved: all trained on right and a loss below 0.01" in done.stdout
 
     done = run(*args, *held_out, "--learning-rate", "0.01,0.1")
     assert done.exit_code == 0, done.output

@@ -21,12 +21,14 @@ from xorjax.records import Epochs, Record, history_of
 from xorjax.results import History, Outcome, Result
 from xorjax.rounds import no_epochs, rounds
 from xorjax.training import State, Trainer
+from xorjax.updates import Info
 
 
 class Compiled(NamedTuple):
     """The executables of one chunk's shape; running them depends on no setting of the running thread."""
 
     advance: Callable[..., Any]
+    observe: Callable[..., Record] | None
     finish: Callable[..., Any]
     arrange: Callable[..., Any] | None
 
@@ -69,7 +71,8 @@ def compiled(engine: Engine, trainer: Trainer, states: State, hparams: HParams) 
         order = jax.ShapeDtypeStruct((states.epoch.size,), np.int32)
         arrange = programs.arrange.lower(states, hparams, order).compile()
     finish = programs.finish.lower(states, hparams).compile()
-    return Compiled(compiled_advance(engine, trainer, states, hparams), finish, arrange)
+    observe = programs.observe and programs.observe.lower(states, hparams).compile()
+    return Compiled(compiled_advance(engine, trainer, states, hparams), observe, finish, arrange)
 
 
 def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Callable[..., Any]:
@@ -87,22 +90,18 @@ class Chunk:
         self.n_members, self._block_size = n_members, block_size
         self._n_trained = n_members  # by lanes, from the first
 
-    def train(self, epochs: np.ndarray) -> Record | None:
-        """Trains on whoever has not stopped; what is recorded, (slots, members, …)."""
+    def train(self, epochs: Any) -> Info | None:
+        """Trains on whoever has not stopped; what is reported, (slots, members)."""
         outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(self._n_trained))
-        self._states, records = jax.block_until_ready(outs)
-        return self._records_by_member(records)
+        self._states, infos = jax.block_until_ready(outs)
+        return jax.tree.map(lambda info: self._by_member(np.asarray(info).T).T, infos)
 
-    def observed(self, epochs: np.ndarray) -> Record:
-        """What is recorded of all members as they are now, (members, …), but for loss and accuracy."""
-        outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(len(self._order)))
-        return jax.tree.map(lambda each: each[0], self._records_by_member(outs[1]))
-
-    def _records_by_member(self, records: Record | None) -> Any:
-        def by_member(each: Any) -> np.ndarray:
-            return self._by_member(np.moveaxis(np.asarray(each), -1, 0)).swapaxes(0, 1)
-
-        return jax.tree.map(by_member, records)
+    def observe(self) -> Record:
+        """What is recorded of all members as they are now, but for loss and accuracy."""
+        if self._programs.observe is None:
+            return Record(None, None)
+        seen = self._programs.observe(self._states, self._hparams)
+        return jax.tree.map(lambda leaf: self._by_member(np.asarray(leaf)), seen)
 
     def pack(self, epoch: int) -> int:
         """Puts whoever has stopped before this epoch behind the others; returns how many have not."""
@@ -130,7 +129,7 @@ class Chunk:
 def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
     """All epochs of a chunk, in rounds; the results of its members."""
     records, counted, epoch, n_members = [], 0, 0, chunk.n_members
-    for done in () if work.is_over else rounds(trainer, chunk.train):
+    for done in () if work.is_over else rounds(trainer, chunk.train, chunk.observe):
         epoch = done.epoch
         if done.records is not None:
             records.append(done.records)
@@ -150,12 +149,12 @@ def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
         result = result._replace(outcome=outcome.astype(result.outcome.dtype))
     if trainer.recorded is None:
         return result
-    final = chunk.observed(no_epochs(trainer))._replace(loss=result.loss, accuracy=result.accuracy)
+    final = chunk.observe()._replace(loss=result.loss, accuracy=result.accuracy)
     return result._replace(history=_history(trainer.recorded, records, final, result.epochs))
 
 
 def _history(recorded: Epochs, records: list[Record], final: Record, epochs: Any) -> History:
-    n_missing = len(recorded) - sum(len(each.loss) for each in records)  # where all have stopped
+    n_missing = len(recorded) - sum(len(jax.tree.leaves(each)[0]) for each in records)  # where all have stopped
 
     def joined(last: np.ndarray, *parts: np.ndarray) -> np.ndarray:
         return np.concatenate([*parts, np.zeros((n_missing, *last.shape), last.dtype)]).swapaxes(0, 1)

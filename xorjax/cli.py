@@ -89,7 +89,7 @@ def train(
 
     advance = jax.jit(trainer.advance)
 
-    def train_on(epochs: Any) -> xj.Record | None:
+    def train_on(epochs: Any) -> xj.Info | None:
         nonlocal state
         state, found = jax.block_until_ready(advance(state, hparams, epochs))
         return found
@@ -103,8 +103,8 @@ def train(
             epoch = done.epoch
             if done.records is not None:
                 records.append(done.records)
-            last = records[-1]
-            progress.update(bar, completed=epoch, loss=last.loss[-1].item(), accuracy=last.accuracy[-1].item())
+            loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
+            progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
     result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
 
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):

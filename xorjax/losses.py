@@ -81,11 +81,17 @@ def weighted(
     y: Shaped[ArrayLike, "n n_out"],
     weights: Float[ArrayLike, " n"] | None,
 ) -> Float[Array, ""]:
-    """A loss that is a mean over rows, with a weight for each of them; without weights the loss itself."""
+    """A loss that is a mean over rows, with a weight for each of them; without weights the loss itself.
+
+    Of a row of weight 0 neither the loss counts nor its derivative, be they infinite.
+    """
     if weights is None:
         return loss(y_hat, y)
+    weights = jnp.asarray(weights)
+    counts = weights > 0
+    y_hat = jnp.where(counts[:, None], y_hat, jnp.zeros_like(y_hat))
     each = jax.vmap(lambda of_row, target: loss(of_row[None], target[None]))(y_hat, jnp.asarray(y))
-    return jnp.mean(jnp.asarray(weights, each.dtype) * each)
+    return jnp.mean(jnp.where(counts, weights.astype(each.dtype) * each, jnp.zeros_like(each)))
 
 
 def accuracy(

@@ -94,6 +94,45 @@ def problem_from(
     return problem
 
 
+def check_mean_over_rows(problem: Problem) -> None:
+    """Checks on the first network that the loss is what weights on rows need it to be.
+
+    Raises:
+      ValueError: if it is no mean over the rows.
+    """
+    y_hat, value = problem.judged(problem.model.init(jax.random.key(0)), None)
+    weighed = weighted(problem.loss, y_hat, problem.batch.y, jnp.ones(len(y_hat)))
+    if not jnp.allclose(weighed, value, rtol=1e-2, equal_nan=True):
+        raise ValueError(
+            f"loss must be a mean over the rows for resample=True: of all rows it is {value:.6g}, and the mean of "
+            f"what it is of each is {weighed:.6g}."
+        )
+
+
+def check_observed(observe: Callable[[Any, HParams], Any], params: Any, hparams: HParams) -> None:
+    """Checks by shapes alone that a user's function gives what can be recorded.
+
+    Raises:
+      TypeError, ValueError: if it fails, or gives something that is no number and no array of them.
+    """
+    try:
+        seen = observe(params, hparams)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        given = jax.tree.map(lambda _: "…", (params, hparams))
+        raise ValueError(
+            f"observe(params, hparams) failed for params={given[0]!r}, hparams={given[1]!r} with "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    for path, leaf in jax.tree_util.tree_leaves_with_path(seen):
+        try:
+            is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.result_type(leaf) == jnp.bool_
+        except (TypeError, ValueError):
+            is_number = False
+        if not is_number:
+            where = jax.tree_util.keystr(path)
+            raise TypeError(f"observe(params, hparams){where} must be a number or an array of them, got {leaf!r}.")
+
+
 def _rows_of_an_update(batch_size: int | None, batch: Batch) -> int:
     n = len(batch.x)
     return n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
@@ -123,14 +162,8 @@ def made(argument: str, function: Callable[[HParams], Any], hparams: HParams) ->
 def check_fit(problem: Problem, is_solved: SolvedRule, validation: Batch | None) -> None:
     """Checks by shapes alone that model, data, loss and rule fit one another."""
     model, batch, loss = problem.model, problem.batch, problem.loss
-    if validation is not None:
-        for name, held_out, trained in zip(("x", "y"), validation, batch, strict=True):
-            if held_out.shape[1] != trained.shape[1]:
-                raise ValueError(
-                    f"validation.{name} has {held_out.shape[1]} columns and batch.{name} has {trained.shape[1]}; "
-                    f"they must be equal."
-                )
-    y_hat = jax.eval_shape(lambda: model.apply(model.init(jax.random.key(0)), batch.x))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    y_hat = jax.eval_shape(lambda params: model.apply(params, batch.x), params)
     if getattr(y_hat, "shape", None) != batch.y.shape:
         raise ValueError(f"model gives outputs {y_hat} for batch.x; batch.y has shape {batch.y.shape}.")
     value = jax.eval_shape(lambda y_hat: loss(y_hat, batch.y), y_hat)
@@ -139,3 +172,19 @@ def check_fit(problem: Problem, is_solved: SolvedRule, validation: Batch | None)
     holds = jax.eval_shape(lambda y_hat, value: is_solved(y_hat, batch.y, value), y_hat, value)
     if getattr(holds, "shape", None) != () or holds.dtype != jnp.bool_:
         raise ValueError(f"solved(y_hat, y, loss) must give a Boolean scalar, got {holds}.")
+    if validation is not None:
+        for name, held_out, trained in zip(("x", "y"), validation, batch, strict=True):
+            if held_out.shape[1] != trained.shape[1]:
+                raise ValueError(
+                    f"validation.{name} has {held_out.shape[1]} columns and batch.{name} has {trained.shape[1]}; "
+                    f"they must be equal."
+                )
+        y_hat = jax.eval_shape(lambda params: model.apply(params, validation.x), params)
+        try:
+            value = jax.eval_shape(lambda y_hat: loss(y_hat, validation.y), y_hat)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"loss(y_hat, y) failed for the {len(validation.x)} rows of validation: {error}"
+            ) from error
+        if getattr(value, "shape", None) != ():
+            raise ValueError(f"loss(y_hat, y) must give a real scalar for validation too, got {value}.")

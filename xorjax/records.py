@@ -18,8 +18,8 @@ EXTRAS = ("predictions", "params", "gradient_norm")
 class Record(NamedTuple):
     """What is known of a network at the start of an epoch, before its update; None is not recorded."""
 
-    loss: Float[AnyArray, ""]
-    accuracy: Float[AnyArray, ""]
+    loss: Float[AnyArray, ""] | None
+    accuracy: Float[AnyArray, ""] | None
     predictions: Float[AnyArray, "n n_out"] | None = None
     params: Any = None
     gradient_norm: Float[AnyArray, ""] | None = None
@@ -58,7 +58,7 @@ def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Ep
         return range(0, epochs, whole_number("record_every", record_every, 1, epochs, "epochs"))
     if record_at is None:
         return None
-    if isinstance(record_at, str) or not isinstance(record_at, Sequence | np.ndarray):
+    if isinstance(record_at, str) or not isinstance(record_at, Sequence | np.ndarray) or np.ndim(record_at) == 0:
         raise TypeError(f"{record_at=} must be a list of epochs, such as xj.log_spaced({epochs}).")
     at = tuple(whole_number(f"record_at[{i}]", epoch, 0, epochs, "epochs") for i, epoch in enumerate(record_at))
     if not at or sorted(set(at)) != list(at):

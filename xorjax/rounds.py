@@ -3,13 +3,14 @@
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from xorjax.records import Record
 from xorjax.training import Trainer
+from xorjax.updates import Info
 
 FIRST_ROUND = 16  # epochs
 ROUND_SECONDS = 0.2
@@ -22,7 +23,6 @@ class Round(NamedTuple):
     """What is known after a round."""
 
     epoch: int  # epochs trained so far
-    epochs: int  # of them in this round
     records: Record | None  # of this round, on the host, a leading axis of records; None if it made none
 
 
@@ -31,31 +31,37 @@ def no_epochs(trainer: Trainer) -> np.ndarray:
     return np.zeros(() if trainer.record_slots is None else trainer.record_slots, np.int32)
 
 
-def rounds(trainer: Trainer, train: Callable[[np.ndarray], Record | None]) -> Iterator[Round]:
+def rounds(
+    trainer: Trainer, train: Callable[[Any], Info | None], observe: Callable[[], Record] | None = None
+) -> Iterator[Round]:
     """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.
 
     Args:
       trainer: what is trained, for its epochs and records.
-      train: `train(epochs)` trains on, waits for it, and gives the Record of `trainer.advance`.
+      train: `train(epochs)` trains on, waits for it, and gives the Info of `trainer.advance`.
+      observe: `observe()` gives the Record of `trainer.observe`, of what is trained as it is now.
     """
     epoch, budget = 0, FIRST_ROUND
     while epoch < trainer.epochs:
         most = max(STOPPING_ROUND, int(epoch * STOPPING_GROWTH)) if trainer.stops else budget
         bounds = _bounds(trainer, epoch, min(epoch + budget, epoch + most, trainer.epochs))
-        spans = np.diff(bounds).astype(np.int32)
-        slots = trainer.record_slots
+        spans, slots = np.diff(bounds).astype(np.int32), trainer.record_slots
+        is_recorded = trainer.recorded is not None and epoch in trainer.recorded
+        seen = observe() if is_recorded and observe is not None else Record(None, None)
         begun = time.perf_counter()
-        found = train(spans[0] if slots is None else np.pad(spans, (0, slots - len(spans))))
+        infos = train(spans[0] if slots is None else np.pad(spans, (0, slots - len(spans))))
         seconds = max(time.perf_counter() - begun, 1e-9)
         epochs = bounds[-1] - epoch
         budget = max(1, budget // 4, min(4 * budget, int(epochs * ROUND_SECONDS / seconds)))
+        first = int(not is_recorded)  # a round may begin between two records
         records = None
-        if found is not None and trainer.recorded is not None:
-            first = int(epoch not in trainer.recorded)  # a round may begin between two records
-            if first < len(spans):
-                records = jax.tree.map(lambda each: np.asarray(each)[first : len(spans)], found)  # noqa: B023
+        if infos is not None and first < len(spans):
+            loss, accuracy = (np.asarray(each)[first : len(spans)] for each in infos)
+            records = jax.tree.map(lambda each: np.asarray(each)[None], seen)._replace(
+                loss=loss, accuracy=accuracy
+            )
         epoch = bounds[-1]
-        yield Round(epoch, epochs, records)
+        yield Round(epoch, records)
 
 
 def _bounds(trainer: Trainer, epoch: int, end: int) -> list[int]:
@@ -63,5 +69,5 @@ def _bounds(trainer: Trainer, epoch: int, end: int) -> list[int]:
     if trainer.recorded is None or trainer.record_slots is None:
         return [epoch, end]
     first = bisect_right(trainer.recorded, epoch)
-    inside = trainer.recorded[first : bisect_left(trainer.recorded, end)]
-    return [epoch, *inside, end][: trainer.record_slots + 1]
+    last = min(bisect_left(trainer.recorded, end), first + trainer.record_slots)
+    return [epoch, *trainer.recorded[first:last], end][: trainer.record_slots + 1]

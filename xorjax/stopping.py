@@ -1,8 +1,10 @@
 """When a network stops before its last epoch: rules that are asked before every update."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
@@ -40,8 +42,8 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
       TypeError, ValueError: if they are not such numbers.
     """
     epochs = whole_number("epochs", epochs, 1, 2**30)
-    if not real_number("improvement", improvement) >= 0:
-        raise ValueError(f"{improvement=} must be 0 or more.")
+    if not 0 <= real_number("improvement", improvement) < math.inf:
+        raise ValueError(f"{improvement=} must be 0 or more, and finite.")
 
     def update(carried: Any, solved: Any, loss: Any, epoch: Any) -> tuple[Any, Any]:
         best, since = carried
@@ -63,7 +65,29 @@ def stop_rule(stop: Any) -> StopRule:
     if isinstance(stop, Sequence) and not isinstance(stop, str):
         rules = [rule for each in stop if (rule := stop_rule(each)) is not NEVER]
         return _first_of(rules) if rules else NEVER
+    if not isinstance(stop, str):
+        raise TypeError(
+            f"{stop=} must be 'never', 'solved', a StopRule such as xj.plateau(100), or a list of these."
+        )
     return named("stop", stop, RULES)
+
+
+def check_rule(rule: StopRule, dtype: Any) -> None:
+    """Checks by shapes alone that a rule carries on what it was given, and answers with a Boolean.
+
+    Raises:
+      ValueError: if it does not.
+    """
+    carried = jax.eval_shape(lambda: rule.init(dtype))
+    now = (jax.ShapeDtypeStruct((), each) for each in (jnp.bool_, dtype, jnp.int32))
+    new, stops = jax.eval_shape(rule.update, carried, *now)
+    if jnp.shape(stops) != () or jnp.result_type(stops) != jnp.bool_:
+        raise ValueError(f"stop.update must answer with a Boolean scalar, got {stops}.")
+    given, found = (
+        jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), each) for each in (carried, new)
+    )
+    if given != found:
+        raise ValueError(f"stop.update must carry on what stop.init gives, {carried}, got {new}.")
 
 
 def _first_of(rules: Sequence[StopRule]) -> StopRule:

@@ -4,9 +4,9 @@
 what differs from member to member of an ensemble: the key, and the hyper-parameters.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -18,15 +18,24 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from xorjax._checks import real_number, whole_number
 from xorjax.losses import Loss, SolvedRule, accuracy, mse, sigmoid_cross_entropy, solved_by_loss
-from xorjax.problems import BatchLike, HParams, ModelLike, OptimizerLike, check_fit, made, problem_from
+from xorjax.problems import (
+    BatchLike,
+    HParams,
+    ModelLike,
+    OptimizerLike,
+    check_fit,
+    check_mean_over_rows,
+    check_observed,
+    problem_from,
+)
 from xorjax.records import Epochs, Record, checked_extras, history_of, recorded_epochs
 from xorjax.results import Outcome, Result
-from xorjax.stopping import NEVER, StopRule, stop_rule
+from xorjax.stopping import NEVER, StopRule, check_rule, stop_rule
 from xorjax.tasks import Batch, are_classes, checked_batch
 from xorjax.updates import Info, Learned, Rows, by_mini_batches, gradient_step
 
 MAX_EPOCHS = 2**30
-RECORD_SLOTS, LARGE_RECORD_SLOTS = 64, 8  # of loss and accuracy, and of more
+RECORD_SLOTS = 64
 
 
 class State(NamedTuple):
@@ -48,9 +57,11 @@ class Trainer(NamedTuple):
       init: `init(key, hparams=None) -> State`.
       step: `step(state, hparams=None) -> (State, Info)`, one epoch.
       run: `run(key, hparams=None) -> Result`, all epochs.
-      advance: `advance(state, hparams, epochs) -> (State, Record | None)`: trains on for `epochs`, which may be
-        traced. A trainer that records takes an array of them, (record_slots,), and gives a Record with a leading
-        axis as long: of the network before each of these spans, its loss and accuracy 0 before one of no epochs.
+      advance: `advance(state, hparams, epochs) -> (State, Info | None)`: trains on for `epochs`, which may be
+        traced. A trainer that records takes an array of them, (record_slots,), and gives an Info with a leading
+        axis as long: what the first epoch of each of these spans reported, 0 for a span of none. (The optimizer's
+        state of a network that stopped runs on here: nobody sees it, and it saves time.)
+      observe: `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or None.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
       recorded: the epochs that are recorded, or None.
@@ -61,7 +72,8 @@ class Trainer(NamedTuple):
     init: Callable[..., State]
     step: Callable[..., tuple[State, Info]]
     run: Callable[..., Result]
-    advance: Callable[[State, HParams, Any], tuple[State, Record | None]]
+    advance: Callable[[State, HParams, Any], tuple[State, Info | None]]
+    observe: Callable[[State, HParams], Record] | None
     finish: Callable[..., Result]
     epochs: int
     recorded: Epochs | None
@@ -111,12 +123,13 @@ def trainer(
       validation: rows held out, whose loss, accuracy and predictions the `Result` has too.
       record_every: record the epochs 0, k, 2k, …, from before their update. With mini-batches, loss and accuracy
         are means over the batches of the epoch, each from before its own update, as Keras's.
-      record_at: or these epochs, ascending, from 0 to `epochs`; see `xj.log_spaced`.
+      record_at: or these epochs, ascending, from 0 to `epochs`; see `xj.log_spaced`. (Gradients by `jax.grad` of
+        `run` want `record_every`, whose loops have lengths known beforehand.)
       record: what to record besides loss and accuracy: "predictions", "params", "gradient_norm" (Euclidean, of
         the gradient on the whole batch).
       observe: `observe(params, hparams) -> pytree of arrays`, recorded too.
       threshold: what a single output must be above to stand for 1; None is 0.5, and with `sigmoid_cross_entropy`,
-        for which outputs are logarithms of odds, 0.
+        for which outputs are logarithms of odds, 0. (A `solved` rule of your own has its own.)
       solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
         the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
         or 1, or one-hot), all rows right.
@@ -136,8 +149,11 @@ def trainer(
             raise TypeError(f"{argument}={flag!r} must be True or False.")
     if validation is not None:
         validation = checked_batch(validation, "validation")
-    above = (0.0 if loss is sigmoid_cross_entropy else 0.5) if threshold is None else threshold
-    real_number("threshold", above)
+    above = 0.0 if loss is sigmoid_cross_entropy else 0.5
+    if threshold is not None:
+        above = real_number("threshold", threshold)
+        if not math.isfinite(above):
+            raise ValueError(f"{threshold=} must be finite.")
     rule = stop_rule(stop)
     stops = rule is not NEVER
     is_solved = solved
@@ -148,12 +164,15 @@ def trainer(
             raise TypeError(f"{argument}={value!r} must be a function.")
     is_fixed = not callable(model) and not callable(batch)
     if is_fixed:
-        check_fit(problem_from(model, batch, optax.identity(), loss, batch_size)(None), is_solved, validation)
+        fixed = problem_from(model, batch, optax.identity(), loss, batch_size)(None)
+        check_fit(fixed, is_solved, validation)
+        if resample:
+            check_mean_over_rows(fixed)
 
     has_extras = bool(extras) or observe is not None
     record_slots = None
-    if recorded is not None:
-        record_slots = min(LARGE_RECORD_SLOTS if has_extras else RECORD_SLOTS, len(recorded))
+    if recorded is not None:  # whoever looks at more than training reports does so between two calls of `advance`
+        record_slots = 1 if has_extras else min(RECORD_SLOTS, len(recorded))
 
     def init(key: PRNGKeyArray, hparams: HParams = None) -> State:
         if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key):
@@ -164,6 +183,9 @@ def trainer(
         params = member.model.init(key)
         optimizer_state = jax.tree.map(jnp.asarray, member.optimizer.init(params))
         value = jax.eval_shape(lambda: member.judged(params, None)[1])
+        check_rule(rule, value.dtype)
+        if observe is not None:
+            check_observed(observe, params, member.hparams)
         return State(
             params,
             optimizer_state,
@@ -175,6 +197,14 @@ def trainer(
         )
 
     def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
+        new, info = loose_step(state, hparams)
+        if stops:  # which `loose_step` leaves out, and a derivative with respect to what has no effect wants
+            has_stopped = new.epoch == state.epoch
+            frozen = _where(has_stopped, state.optimizer_state, new.optimizer_state)
+            new = new._replace(optimizer_state=frozen)
+        return new, info
+
+    def loose_step(state: State, hparams: HParams) -> tuple[State, Info]:
         member = problem(hparams)
         rows, n = Rows(*member.batch, state.weights), len(member.batch.x)
         update = gradient_step(member.model, member.optimizer, loss)
@@ -199,34 +229,28 @@ def trainer(
             solved_epoch=solved_epoch,
             stopping=stopping,
         )
-        if stops:  # the optimizer's state is left to run on: nothing that anybody sees comes of it
-
-            def kept(old: Any, new: Any) -> Any:
-                return jax.tree.map(lambda old, new: jnp.where(stopped, old, new), old, new)
-
+        if stops:
             new = new._replace(
-                params=kept(state.params, new.params),
-                epoch=kept(state.epoch, new.epoch),
-                stopping=kept(state.stopping, new.stopping),
+                params=_where(stopped, state.params, new.params),
+                epoch=_where(stopped, state.epoch, new.epoch),
+                stopping=_where(stopped, state.stopping, new.stopping),
             )
         return new, info
 
-    def recorded_with(info: Info, state: State, hparams: HParams) -> Record:
-        """What is recorded of a network as it is now."""
-        if not has_extras:
-            return Record(*info)
+    def observed(state: State, hparams: HParams) -> Record:
         member, params = problem(hparams), state.params
-        seen = None if observe is None else made("observe", partial(observe, params), member.hparams)
+        seen = None if observe is None else observe(params, member.hparams)
         return Record(
-            *info,
+            None,
+            None,
             predictions=member.model.apply(params, member.batch.x) if "predictions" in extras else None,
             params=params if "params" in extras else None,
             gradient_norm=member.gradient_norm(params, state.weights) if "gradient_norm" in extras else None,
             observed=jax.tree.map(jnp.asarray, seen),
         )
 
-    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record]:
-        """Trains on for `epochs`, static or traced; what is recorded before it."""
+    def first_of(step: Any, state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
+        """Trains on for `epochs`, static or traced; what the first of them reported."""
 
         def body(i, carry):
             state, first = carry
@@ -235,19 +259,27 @@ def trainer(
 
         _, info = jax.eval_shape(step, state, hparams)
         none_yet = jax.tree.map(lambda i: jnp.zeros(i.shape, i.dtype), info)
-        new, first = lax.fori_loop(0, epochs, body, (state, none_yet))
-        return new, recorded_with(first, state, hparams)
+        return lax.fori_loop(0, epochs, body, (state, none_yet))
 
-    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record | None]:
+    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record]:
+        new, info = first_of(step, state, hparams, epochs)
+        return new, record_of(info, state, hparams)
+
+    def record_of(info: Any, state: State, hparams: HParams) -> Record:
+        seen = observed(state, hparams) if has_extras else Record(None, None)
+        return seen._replace(loss=info.loss, accuracy=info.accuracy)
+
+    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
         if record_slots is None:
             if jnp.shape(epochs):
                 raise ValueError(f"epochs has shape {jnp.shape(epochs)}; it must be a scalar without records.")
-            return lax.fori_loop(0, epochs, lambda _, s: step(s, hparams)[0], state), None
+            return lax.fori_loop(0, epochs, lambda _, s: loose_step(s, hparams)[0], state), None
         if jnp.shape(epochs) != (record_slots,):
             raise ValueError(
                 f"epochs has shape {jnp.shape(epochs)}; it must be {(record_slots,)}, {record_slots=}."
             )
-        return lax.scan(lambda state, each: span(state, hparams, each), state, jnp.asarray(epochs, jnp.int32))
+        spans = jnp.asarray(epochs, jnp.int32)
+        return lax.scan(lambda state, each: first_of(loose_step, state, hparams, each), state, spans)
 
     def finish(state: State, hparams: HParams = None) -> Result:
         member = problem(hparams)
@@ -281,14 +313,15 @@ def trainer(
     def run(key: PRNGKeyArray, hparams: HParams = None) -> Result:
         state = init(key, hparams)
         if recorded is None:
-            state, _ = span(state, hparams, epochs)
+            state, _ = first_of(step, state, hparams, epochs)
             return finish(state, hparams)
         state, records = _spans(span, state, hparams, recorded, epochs)
         result = finish(state, hparams)
-        final = recorded_with(Info(result.loss, result.accuracy), state, hparams)
+        final = record_of(result, state, hparams)
         return result._replace(history=history_of(recorded, records, final, result.epochs, jnp.where))
 
-    return Trainer(init, step, run, advance, finish, epochs, recorded, record_slots, stops)
+    looks = observed if has_extras else None
+    return Trainer(init, step, run, advance, looks, finish, epochs, recorded, record_slots, stops)
 
 
 def _spans(
@@ -315,7 +348,12 @@ def _stream(key: PRNGKeyArray, purpose: str) -> PRNGKeyArray:
 
 def _times_drawn(key: PRNGKeyArray, n: int) -> Float[Array, " n"]:
     """How often each of n rows comes in n draws with replacement."""
-    return jnp.zeros(n).at[jax.random.randint(key, (n,), 0, n)].add(1.0)
+    drawn = jax.random.randint(key, (n,), 0, n, dtype=jnp.int32)
+    return jnp.zeros(n, jnp.float32).at[drawn].add(1.0)
+
+
+def _where(holds: Any, one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda one, other: jnp.where(holds, one, other), one, other)
 
 
 def _first_solved(state: State, holds: Array) -> Array:

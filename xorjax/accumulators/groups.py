@@ -16,15 +16,21 @@ CONDITIONS: dict[str, OfMembers] = {
     "diverged": lambda results: results.outcome == Outcome.DIVERGED,
     "unfinished": lambda results: results.outcome == Outcome.UNFINISHED,
     "all_right": lambda results: results.accuracy == 1,
-    "validation_all_right": lambda results: results.validation_accuracy == 1,
+    "validation_all_right": lambda results: _held_out("validation_all_right", results.validation_accuracy) == 1,
 }
 VALUES: dict[str, OfMembers] = {
     "loss": lambda results: results.loss,
     "accuracy": lambda results: results.accuracy,
     "epochs": lambda results: results.epochs,
-    "validation_loss": lambda results: results.validation_loss,
-    "validation_accuracy": lambda results: results.validation_accuracy,
+    "validation_loss": lambda results: _held_out("validation_loss", results.validation_loss),
+    "validation_accuracy": lambda results: _held_out("validation_accuracy", results.validation_accuracy),
 }
+
+
+def _held_out(of: str, values: Any) -> np.ndarray:
+    if values is None:
+        raise ValueError(f"{of=} needs a trainer with rows held out: xj.trainer(..., validation=...).")
+    return np.asarray(values)
 
 
 def of_each(of: OfMembers, results: Result, dtype: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from xorjax.problems import HParams
 from xorjax.records import Record
 from xorjax.results import Result
 from xorjax.training import State, Trainer
+from xorjax.updates import Info
 
 
 class Programs(NamedTuple):
@@ -20,15 +21,17 @@ class Programs(NamedTuple):
 
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
-      advance: `advance(state, hparams, epochs, members) -> (State, Record | None)`; epochs (as the trainer's) and
-        members traced int32, those after the first `members` need not be trained; Record (slots, …, chunk).
+      advance: `advance(state, hparams, epochs, members) -> (State, Info | None)`; epochs (as the trainer's) and
+        members traced int32, those after the first `members` need not be trained; Info (slots, chunk).
+      observe: `observe(state, hparams) -> Record`, or None where nothing but loss and accuracy is recorded.
       finish: `finish(state, hparams) -> Result`.
       arrange: `arrange(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
         where training fewer than all saves nothing.
     """
 
     init: Callable[[Any, Any], State]
-    advance: Callable[[State, Any, Any, Any], tuple[State, Record | None]]
+    advance: Callable[[State, Any, Any, Any], tuple[State, Info | None]]
+    observe: Callable[[State, Any], Record] | None
     finish: Callable[[State, Any], Result]
     arrange: Callable[[State, Any, Any], tuple[State, Any]] | None
 

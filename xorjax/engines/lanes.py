@@ -17,10 +17,10 @@ from xorjax.jaxprs import called
 from xorjax.lane_programs import Program, natively, run_lanes
 from xorjax.lanes import Explanation, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.problems import HParams
-from xorjax.records import Record
 from xorjax.results import Result
 from xorjax.rounds import no_epochs
 from xorjax.training import State, Trainer
+from xorjax.updates import Info
 
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
@@ -40,14 +40,7 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
     epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
     closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
-    trains = closed  # and does next to nothing else, unless it records: that is no reason for another depth
-    if trainer.recorded is not None:
-        trains = jax.make_jaxpr(partial(_epochs, trainer))(state, hparams, jax.ShapeDtypeStruct((), jnp.int32))
-    return _Plan(closed, jax.tree.structure(results), planned(trains))
-
-
-def _epochs(trainer: Trainer, state: State, hparams: HParams, epochs: Any) -> State:
-    return lax.fori_loop(0, epochs, lambda _, state: trainer.step(state, hparams)[0], state)
+    return _Plan(closed, jax.tree.structure(results), planned(closed))
 
 
 def _plan_of_many(trainer: Trainer, hparams: HParams) -> _Plan:
@@ -79,7 +72,13 @@ def programs(trainer: Trainer) -> Programs:
     def finish_all(states: State, hparams: HParams) -> Result:
         return finish(jax.tree.map(in_a_row, states), hparams)
 
-    return Programs(jax.jit(init_all), jax.jit(partial(_advance, trainer)), jax.jit(finish_all), jax.jit(_arrange))
+    observe_all = None
+    if trainer.observe is not None:
+        observe = lane_vmap(trainer.observe, in_axes=(-1, 0))
+        observe_all = jax.jit(lambda states, hparams: observe(jax.tree.map(in_a_row, states), hparams))
+    return Programs(
+        jax.jit(init_all), jax.jit(partial(_advance, trainer)), observe_all, jax.jit(finish_all), jax.jit(_arrange)
+    )
 
 
 def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParams]:
@@ -93,7 +92,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
-) -> tuple[State, Record | None]:
+) -> tuple[State, Info | None]:
     closed, out_tree, (depth, *_) = _plan_of_many(trainer, hparams)
     n_blocks, size = states.epoch.shape
     old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)
@@ -122,8 +121,8 @@ def _advance(
 
     blocks = [in_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
     outs = natively(train, depth, epochs, members, *old, *blocks)
-    states, records = jax.tree.unflatten(out_tree, outs)
-    return states, jax.tree.map(in_a_row, records)
+    states, infos = jax.tree.unflatten(out_tree, outs)
+    return states, jax.tree.map(in_a_row, infos)
 
 
 def compiler_options() -> dict[str, str]:

@@ -20,6 +20,7 @@ def programs(trainer: Trainer) -> Programs:
     return Programs(
         init=jax.jit(jax.vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams))),
         advance=jax.jit(advance),
+        observe=None if trainer.observe is None else jax.jit(jax.vmap(trainer.observe)),
         finish=jax.jit(jax.vmap(trainer.finish)),
         arrange=None,
     )
