@@ -198,13 +198,14 @@ def trainer(
 
     def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
         new, info = loose_step(state, hparams)
-        if stops:  # which `loose_step` leaves out, and a derivative with respect to what has no effect wants
+        if stops:  # updates that are never made would some day be infinite, and a derivative nan
             has_stopped = new.epoch == state.epoch
             frozen = _where(has_stopped, state.optimizer_state, new.optimizer_state)
             new = new._replace(optimizer_state=frozen)
         return new, info
 
     def loose_step(state: State, hparams: HParams) -> tuple[State, Info]:
+        """`step`, but that the optimizer's state of a network that stopped runs on: half of the selects."""
         member = problem(hparams)
         rows, n = Rows(*member.batch, state.weights), len(member.batch.x)
         update = gradient_step(member.model, member.optimizer, loss)
