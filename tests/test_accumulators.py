@@ -264,6 +264,7 @@ def test_an_ensemble_is_reduced_to_what_its_results_say(chunk_size):
     assert_equal(alone, combined["share"])
 
 
+@pytest.mark.slow
 def test_two_million_members_need_no_more_memory_than_a_tenth_of_them():
     def peak_megabytes(members):
         code = (

@@ -242,6 +242,7 @@ def test_blocks_come_in_order_and_closing_stops_the_rest():
     assert not [t for t in threading.enumerate() if t.name.startswith("xorjax")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["lanes", "vmap"])
 @pytest.mark.parametrize("options", [{}, {"record_every": 7}, {"batch_size": 3, "stop": "solved"}])
 def test_a_replay_is_the_member_bit_for_bit_and_shows_its_way(engine, options):
@@ -338,6 +339,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_depends_on_the_block_and_not_on_the_number_of_members():
     def peak_megabytes(members):
         command = [sys.executable, "-c", MEMORY, str(members)]

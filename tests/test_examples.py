@@ -30,6 +30,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", TINY)
 def test_the_example_runs(command):
     name, *options = command.split()

@@ -98,6 +98,7 @@ def test_any_order(name, whole):
         assert_same_bits(trained(name, order, rates(LARGEST)[order]), whole(name), order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_chunk_size(name, whole):
     for chunk_size in (1, 100, 1_000):

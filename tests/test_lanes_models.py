@@ -66,6 +66,7 @@ def random_like(tree, seed):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal((MEMBERS, *leaf.shape)), leaf.dtype), tree)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Specifying a key")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_optax_takes_the_steps_it_takes_under_vmap(name):

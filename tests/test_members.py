@@ -141,6 +141,7 @@ def test_schedules_and_moments_may_differ_by_member(name):
         np.testing.assert_allclose(results.loss[i], alone.loss, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["lanes", "vmap"])
 def test_every_boolean_function_at_once(engine):
     def make(batch):
