@@ -49,6 +49,7 @@ from xorjax.terminal import (
     deliver,
     end_if_interrupted,
     end_interrupted,
+    heeded_interrupts,
     live_bar,
     training_bar,
 )
@@ -97,7 +98,7 @@ def train(
     epoch = 0
     records: list[xj.Record] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
-    with suppress(KeyboardInterrupt), live_bar(shown) as progress:
+    with suppress(KeyboardInterrupt), heeded_interrupts() as heed, live_bar(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
         for done in rounds(trainer, train_on):
             epoch = done.epoch
@@ -105,6 +106,7 @@ def train(
                 records.append(done.records)
             loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
             progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
+            heed()
     result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
 
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):

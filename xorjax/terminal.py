@@ -2,7 +2,9 @@
 
 import io
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,16 +69,45 @@ def live_bar(*columns: ProgressColumn) -> Progress:
 
 
 @contextmanager
+def heeded_interrupts() -> Iterator[Callable[[], None]]:
+    """A first Ctrl-C takes effect, as KeyboardInterrupt, where the function given is called; a second at once.
+
+    In the middle of JAX's compiler it would crash the process, or be lost.
+    """
+    is_pressed = False
+
+    def note(*_: Any) -> None:
+        nonlocal is_pressed
+        is_pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def heed() -> None:
+        if is_pressed:
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    takes_over = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if takes_over:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield heed
+    finally:
+        if takes_over:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
 def training_bar(
     what: str, total: int, updates: int, settings: dict[str, Any]
 ) -> Iterator[Callable[[int, int], None]]:
     """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
     each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
     begun = time.perf_counter()
-    with live_bar(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
+    with heeded_interrupts() as heed, live_bar(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
         bar = progress.add_task(what, total=total, rate=0.0)
 
         def show(done: int, total: int) -> None:
+            heed()
             progress.update(bar, completed=done, rate=done * each / (time.perf_counter() - begun))
 
         yield show
