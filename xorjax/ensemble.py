@@ -31,7 +31,7 @@ from xorjax.training import Trainer
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in [lanes_engine.ENGINE, vmap_engine.ENGINE]}
 REPORT_SECONDS = 0.1
-STOPPING_FACTOR = 16  # chunks are so much larger where members stop: a block is trained until its last one does
+STOPPING_FACTOR = 32  # chunks are so much larger where members stop: a block is trained until its last one does
 Progress = Callable[[int, int], None]
 
 
