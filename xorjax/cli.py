@@ -18,7 +18,6 @@ from rich.progress import TextColumn
 import xorjax as xj
 from xorjax import bench as benchmark
 from xorjax import report, sweep_report, sweeps
-from xorjax._checks import named
 from xorjax.ensemble import ENGINES
 from xorjax.members import MAX_SEED
 from xorjax.options import (
@@ -39,6 +38,7 @@ from xorjax.options import (
     Stop,
     TaskOption,
     ValidationSplit,
+    chosen,
     within,
 )
 from xorjax.rounds import rounds
@@ -154,10 +154,7 @@ def ensemble(
         raise typer.BadParameter(
             f"{batch_size} must be between 1 and {rows}, the rows to train on.", param_hint="'--batch-size'"
         )
-    try:
-        named("--stop", stop, RULES)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    chosen("--stop", stop, RULES)
     hparams = {"learning_rate": learning_rate, **({"momentum": momentum} if momentum else {})}
     combinations = math.prod(map(len, [*hparams.values(), hidden_units]))
     if combinations > MAX_COMBINATIONS:
@@ -283,18 +280,15 @@ def bench(
     json_file: Json = None,
 ) -> None:
     """How fast the engines are here: updates of all members per second, by network and number of members."""
-    chosen = list(networks or benchmark.NETWORKS)
+    measured = list(networks or benchmark.NETWORKS)
     counts = list(members or benchmark.MEMBERS)
-    for name in chosen:
-        try:
-            named("--network", name, benchmark.NETWORKS)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+    for name in measured:
+        chosen("--network", name, benchmark.NETWORKS)
     cells: list[list[benchmark.Cell]] = []
     stopping: benchmark.Stopping | None = None
     with suppress(KeyboardInterrupt), live_bar() as progress:
-        bar = progress.add_task("measuring", total=len(chosen) * len(counts))
-        for found in benchmark.measure(chosen, counts, rounds):
+        bar = progress.add_task("measuring", total=len(measured) * len(counts))
+        for found in benchmark.measure(measured, counts, rounds):
             cells.append(found)
             progress.update(bar, advance=1, description=f"{found[0].network} × {found[0].members:,}")
         if not networks:
@@ -313,5 +307,5 @@ def bench(
     console = Console(highlight=False)
     console.print(f"net-steps/s on {made['hardware']}; medians of {rounds} rounds\n", soft_wrap=True)
     report.print_bench(console, made)
-    if len(cells) < len(chosen) * len(counts):
-        end_interrupted(f"{len(cells)} of {len(chosen) * len(counts)} lines were measured")
+    if len(cells) < len(measured) * len(counts):
+        end_interrupted(f"{len(cells)} of {len(measured) * len(counts)} lines were measured")

@@ -69,10 +69,8 @@ def sweep(path: Path, swept: Sweep, found: Found, what: str) -> None:
         (axis.replace("_", " "), [values[i] for i in order])
         for (axis, values), order in zip(swept.axes.items(), ascending, strict=True)
     ]
-    solved, label = (
-        type(found.groups.solved)(*(each[np.ix_(*ascending)] for each in found.groups.solved)),
-        "share solved",
-    )
+    solved = jax.tree.map(lambda each: each[np.ix_(*ascending)], found.groups.solved)
+    label = "share solved"
     if len(axes) == 1:
         figure = Figure(figsize=(7, 4.6), layout="constrained")
         plots.shares_along(figure.subplots(), axes[0], solved, label)

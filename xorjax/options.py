@@ -4,18 +4,20 @@ import importlib.util
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 import optax
 import typer
 
+from xorjax._checks import named
 from xorjax.members import MAX_SEED
 from xorjax.tasks import Batch, parity, truth_table, xor
 from xorjax.training import MAX_EPOCHS
 
+T = TypeVar("T")
 MAX_HIDDEN_UNITS = 1024
 MAX_COMBINATIONS = 10_000  # of the values of a sweep: the report has an entry for each
 MAX_INPUTS = 8  # of a task: a report of one combination looks at every output of every member
@@ -40,6 +42,14 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
             ):
                 found[prefix + name] = function
     return found
+
+
+def chosen(option: str, value: str, choices: Mapping[str, T]) -> T:
+    """The choice called `value`."""
+    try:
+        return named(option, value, choices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 class Task(NamedTuple):

@@ -115,22 +115,28 @@ def check_observed(observe: Callable[[Any, HParams], Any], params: Any, hparams:
     Raises:
       TypeError, ValueError: if it fails, or gives something that is no number and no array of them.
     """
-    try:
-        seen = observe(params, hparams)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        given = jax.tree.map(lambda _: "…", (params, hparams))
-        raise ValueError(
-            f"observe(params, hparams) failed for params={given[0]!r}, hparams={given[1]!r} with "
-            f"{type(error).__name__}: {error}."
-        ) from error
-    for path, leaf in jax.tree_util.tree_leaves_with_path(seen):
+
+    def look(params: Any, hparams: HParams) -> None:
         try:
-            is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.result_type(leaf) == jnp.bool_
-        except (TypeError, ValueError):
-            is_number = False
-        if not is_number:
-            where = jax.tree_util.keystr(path)
-            raise TypeError(f"observe(params, hparams){where} must be a number or an array of them, got {leaf!r}.")
+            seen = observe(params, hparams)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            given = jax.tree.map(lambda _: "…", (params, hparams))
+            raise ValueError(
+                f"observe(params, hparams) failed for params={given[0]!r}, hparams={given[1]!r} with "
+                f"{type(error).__name__}: {error}."
+            ) from error
+        for path, leaf in jax.tree_util.tree_leaves_with_path(seen):
+            try:
+                is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.result_type(leaf) == jnp.bool_
+            except (TypeError, ValueError):
+                is_number = False
+            if not is_number:
+                where = jax.tree_util.keystr(path)
+                raise TypeError(
+                    f"observe(params, hparams){where} must be a number or an array of them, got {leaf!r}."
+                )
+
+    jax.eval_shape(look, params, hparams)
 
 
 def _rows_of_an_update(batch_size: int | None, batch: Batch) -> int:

@@ -9,8 +9,7 @@ import optax
 import typer
 
 import xorjax as xj
-from xorjax._checks import named
-from xorjax.options import optimizers
+from xorjax.options import chosen, optimizers
 
 
 class Setup(NamedTuple):
@@ -26,10 +25,7 @@ def set_up(
     batch: xj.Batch, hparams: Mapping[str, float], optimizer: str, hidden_units: int, epochs: int, **how: Any
 ) -> Setup:
     """A network and its trainer, for hparams such as these; `how` is passed on to the trainer."""
-    try:
-        make = named("--optimizer", optimizer, optimizers())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    make = chosen("--optimizer", optimizer, optimizers())
     if "momentum" in hparams and "momentum" not in inspect.signature(make).parameters:
         raise typer.BadParameter(
             f"--momentum={hparams['momentum']:g}: the optimizer {optimizer} takes none; sgd does."

@@ -11,6 +11,7 @@ from rich.table import Table
 from xorjax.accumulators import Shares
 from xorjax.report import (
     a_loss,
+    by_quantile,
     described,
     new_table,
     or_never,
@@ -20,7 +21,7 @@ from xorjax.report import (
     speed,
     versions,
 )
-from xorjax.sweeps import QUANTILES, Found, Groups, Sweep, labels
+from xorjax.sweeps import Found, Groups, Sweep, labels
 
 SHOWN_GROUPS = 30  # in a table of all combinations
 SHOWN_VALUES = 100  # in a table of one axis
@@ -63,9 +64,7 @@ def _entries(groups: Groups, axes: Mapping[str, Sequence[float]]) -> list[dict[s
             "solved": _share(groups.solved, place),
             "all_right": _share(groups.all_right, place),
             "diverged": _share(groups.diverged, place),
-            "loss_quantiles": {
-                f"{q:g}": _finite(value) for q, value in zip(QUANTILES, groups.loss[place], strict=True)
-            },
+            "loss_quantiles": by_quantile(groups.loss[place]),
             "median_epochs_to_solve": _finite(groups.epochs_to_solve[place]),
             **({} if groups.held_out is None else {"held_out_accuracy": _finite(groups.held_out.mean[place])}),
         }

@@ -96,9 +96,8 @@ def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
     if n < 2:
         raise ValueError(f"batch has {n} row; at least two are wanted, one on either side.")
     n_out = min(max(round(share * n), 1), n - 1)
-    order = np.argsort(
-        np.random.Philox(seed).random_raw(n), kind="stable"
-    )  # bits that no version of NumPy changes
+    bits = np.random.Philox(seed).random_raw(n)  # which no version of NumPy changes
+    order = np.argsort(bits, kind="stable")
     is_out = np.isin(np.arange(n), order[:n_out])
     train, held_out = (Batch(*(np.asarray(rows)[which] for rows in batch)) for which in (~is_out, is_out))
     return train, held_out
