@@ -64,11 +64,11 @@ def _body(scalars: Any, closed: Any, consts: Sequence[Any] = ()) -> Callable[[Se
     return run
 
 
-def _inlined(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
+def inlined(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     return scalars.evaluate(*opened(body_of(eqn.params)), operands)
 
 
-def _scan(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
+def scan(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     n_consts, n_carry = scan_counts(eqn.params)
     length = eqn.params["length"]
     avals = [v.aval for v in eqn.invars]
@@ -196,11 +196,11 @@ def _custom_vjp(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
 
 
 CONTROL_FLOW: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(INLINED, _inlined),
+    **dict.fromkeys(INLINED, inlined),
     **dict.fromkeys(CHECKPOINTS, _checkpoint),
     "cond": _cond,
     "custom_jvp_call": _custom_jvp,
     "custom_vjp_call": _custom_vjp,
-    "scan": _scan,
+    "scan": scan,
     "while": _while,
 }

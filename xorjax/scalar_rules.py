@@ -119,6 +119,8 @@ def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
         name == "div" and is_known(b) and b == 1
     ):
         return a
+    elif name in ("shift_left", "shift_right_logical") and is_known(b) and b >= 8 * b.dtype.itemsize:
+        return b.dtype.type(0)  # which a machine's shift, of as many bits as the remainder says, is not
     return None
 
 

@@ -7,9 +7,11 @@ jaxprs that does so; the rules for operations are in the modules `scalar_…`. T
 one another and `jaxprs.py`, and of JAX's internals only what `jax.extend` gives.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from functools import wraps
 from math import inf, prod
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -20,6 +22,8 @@ from jax import lax
 from xorjax.jaxprs import Equation, as_known, bodies, bound, is_literal, literal, opened, typed
 from xorjax.scalar_control import CONTROL_FLOW, from_leaves
 from xorjax.scalar_indexing import INDEXING_RULES
+from xorjax.scalar_kernel import KERNEL_RULES
+from xorjax.scalar_random import Words, key_of
 from xorjax.scalar_reductions import REDUCTION_RULES
 from xorjax.scalar_rules import (
     ARRAY_RULES,
@@ -110,10 +114,21 @@ def bound_on_operations(jaxpr: Any, largest: float = MAX_APART) -> int:
 
 
 class Scalars:
-    """The interpreter at one level of control flow; bodies of loops have one of their own."""
+    """The interpreter at one level of control flow; bodies of loops have one of their own.
 
-    def __init__(self, assume_finite: bool, outer: "Scalars | None" = None):
-        self.assume_finite = assume_finite
+    `in_kernel` is for a compiler that knows scalars alone, see `scalar_kernel.py`; `substitutes` are functions of
+    float32 scalars to be used for some primitives.
+    """
+
+    def __init__(
+        self,
+        assume_finite: bool,
+        outer: "Scalars | None" = None,
+        in_kernel: bool = False,
+        substitutes: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    ):
+        self.assume_finite, self.in_kernel, self._substitutes = assume_finite, in_kernel, substitutes
+        self._rules = {**RULES, **KERNEL_RULES} if in_kernel else RULES
         self.count = [0] if outer is None else outer.count  # of scalar operations, shared by all levels
         # What may not be finite though all arguments are, by id, and what it depends on; shared as well.
         self._wild: dict[int, Any] = {} if outer is None else outer._wild
@@ -122,7 +137,7 @@ class Scalars:
         self._whole: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
 
     def inner(self) -> "Scalars":
-        return Scalars(self.assume_finite, self)
+        return Scalars(self.assume_finite, self, self.in_kernel, self._substitutes)
 
     def applied(self, fn: Callable[..., Any], *args: Any, max_operations: float = inf, **kwargs: Any) -> Any:
         """`fn(*args)`, scalarized."""
@@ -149,7 +164,7 @@ class Scalars:
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
-            rule = RULES.get(eqn.primitive.name)
+            rule = self._rules.get(eqn.primitive.name)
             with eqn.ctx.manager:
                 outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                 if outs is NotImplemented:
@@ -196,6 +211,8 @@ class Scalars:
         if not value.size:
             return jnp.zeros(aval.shape, aval.dtype)
         elements = list(value.flat)
+        if isinstance(elements[0], Words):
+            return key_of(value)
         if all(e is elements[0] for e in elements):
             return lax.broadcast_in_dim(elements[0], aval.shape, ())
         pieces: list[Any] = []
@@ -221,6 +238,8 @@ class Scalars:
         key = (name, *(item for item in params.items() if item[1] is not None), *map(_identity, operands))
         if key not in self._written:
             self.count[0] += 1
+            if name in self._substitutes and operands[0].dtype == np.float32:
+                operation, params = self._substitutes[name], {}
             result = operation(*operands, **params)
             self._written[key] = result, operands
             if self.assume_finite and not (is_tame and stays_finite(name, operands, params)):
@@ -233,6 +252,12 @@ class Scalars:
             return elements[int(index)]
         if all(e is elements[0] for e in elements):
             return elements[0]
+        if isinstance(elements[0], Words):
+            return Words(*(self.selected(index, *each) for each in zip(*map(astuple, elements), strict=True)))
+        if self.in_kernel and len(elements) > 2:
+            is_first = self.scalar("eq", lax.eq, index, index.dtype.type(0))
+            before = self.scalar("sub", lax.sub, index, index.dtype.type(1))
+            return self.choose(is_first, elements[0], self.selected(before, *elements[1:]))
         return self.scalar("select_n", lax.select_n, index, *elements)
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:

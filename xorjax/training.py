@@ -61,6 +61,7 @@ class Trainer(NamedTuple):
         traced. A trainer that records takes an array of them, (record_slots,), and gives an Info with a leading
         axis as long: what the first epoch of each of these spans reported, 0 for a span of none. (The optimizer's
         state of a network that stopped runs on here: nobody sees it, and it saves time.)
+      span: `span(state, hparams, epochs) -> (State, Info | None)`: one such span.
       observe: `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or None.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
@@ -73,6 +74,7 @@ class Trainer(NamedTuple):
     step: Callable[..., tuple[State, Info]]
     run: Callable[..., Result]
     advance: Callable[[State, HParams, Any], tuple[State, Info | None]]
+    span: Callable[[State, HParams, Any], tuple[State, Info | None]]
     observe: Callable[[State, HParams], Record] | None
     finish: Callable[..., Result]
     epochs: int
@@ -262,7 +264,7 @@ def trainer(
         none_yet = jax.tree.map(lambda i: jnp.zeros(i.shape, i.dtype), info)
         return lax.fori_loop(0, epochs, body, (state, none_yet))
 
-    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record]:
+    def recorded_span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Record]:
         new, info = first_of(step, state, hparams, epochs)
         return new, record_of(info, state, hparams)
 
@@ -274,13 +276,18 @@ def trainer(
         if record_slots is None:
             if jnp.shape(epochs):
                 raise ValueError(f"epochs has shape {jnp.shape(epochs)}; it must be a scalar without records.")
-            return lax.fori_loop(0, epochs, lambda _, s: loose_step(s, hparams)[0], state), None
+            return span(state, hparams, epochs)
         if jnp.shape(epochs) != (record_slots,):
             raise ValueError(
                 f"epochs has shape {jnp.shape(epochs)}; it must be {(record_slots,)}, {record_slots=}."
             )
         spans = jnp.asarray(epochs, jnp.int32)
-        return lax.scan(lambda state, each: first_of(loose_step, state, hparams, each), state, spans)
+        return lax.scan(lambda state, each: span(state, hparams, each), state, spans)
+
+    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
+        if record_slots is not None:
+            return first_of(loose_step, state, hparams, epochs)
+        return lax.fori_loop(0, epochs, lambda _, s: loose_step(s, hparams)[0], state), None
 
     def finish(state: State, hparams: HParams = None) -> Result:
         member = problem(hparams)
@@ -316,13 +323,13 @@ def trainer(
         if recorded is None:
             state, _ = first_of(step, state, hparams, epochs)
             return finish(state, hparams)
-        state, records = _spans(span, state, hparams, recorded, epochs)
+        state, records = _spans(recorded_span, state, hparams, recorded, epochs)
         result = finish(state, hparams)
         final = record_of(result, state, hparams)
         return result._replace(history=history_of(recorded, records, final, result.epochs, jnp.where))
 
     looks = observed if has_extras else None
-    return Trainer(init, step, run, advance, looks, finish, epochs, recorded, record_slots, stops)
+    return Trainer(init, step, run, advance, span, looks, finish, epochs, recorded, record_slots, stops)
 
 
 def _spans(

@@ -1,4 +1,4 @@
-"""Members in vector lanes: the trainer's loop as `lane_vmap` runs it, in blocks that fit the first-level cache.
+"""Members in vector lanes: the trainer's loop as `lane_vmap` runs it, in blocks that fit a CPU's nearest cache.
 
 A block is a whole number of vectors, and every block has the same size, however few its members are: that is
 why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
@@ -15,13 +15,16 @@ from jax import lax
 from xorjax.engines import Engine, Programs
 from xorjax.jaxprs import called
 from xorjax.lane_programs import Program, natively, run_lanes
-from xorjax.lanes import Explanation, in_a_row, in_blocks, lane_vmap, planned
+from xorjax.lanes import BLOCK_ELEMENTS, Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.problems import HParams
 from xorjax.results import Result
 from xorjax.rounds import no_epochs
 from xorjax.training import State, Trainer
 from xorjax.updates import Info
 
+ACCELERATOR_LANES = (
+    2**16
+)  # of a block on a GPU or TPU, which XLA gives an operation of the loop at a time; a guess
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
 
@@ -31,6 +34,7 @@ class _Plan(NamedTuple):
     closed: Any  # jaxpr of (state, hparams, epochs)
     out_tree: Any
     explanation: Explanation
+    block_size: int
 
 
 def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
@@ -40,7 +44,11 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
     epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
     closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
-    return _Plan(closed, jax.tree.structure(results), planned(closed))
+    explanation = planned(closed)
+    size = explanation.lanes
+    if jax.default_backend() != "cpu":
+        size = max(1, min(ACCELERATOR_LANES, BLOCK_ELEMENTS // max(1, elements(closed))))
+    return _Plan(closed, jax.tree.structure(results), explanation, size)
 
 
 def _plan_of_many(trainer: Trainer, hparams: HParams) -> _Plan:
@@ -53,7 +61,7 @@ def explained(trainer: Trainer, hparams: HParams) -> Explanation:
 
 
 def block_size(trainer: Trainer, hparams: HParams) -> int:
-    return explained(trainer, hparams).lanes
+    return _plan(trainer, hparams).block_size
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +74,7 @@ def programs(trainer: Trainer) -> Programs:
     finish = lane_vmap(trainer.finish, in_axes=(-1, 0))
 
     def init_all(seeds: Any, hparams: HParams) -> State:
-        size = _plan_of_many(trainer, hparams).explanation.lanes
+        size = _plan_of_many(trainer, hparams).block_size
         return jax.tree.map(lambda leaf: in_blocks(leaf, size), init(seeds, hparams))
 
     def finish_all(states: State, hparams: HParams) -> Result:
@@ -93,7 +101,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
 ) -> tuple[State, Info | None]:
-    closed, out_tree, (depth, *_) = _plan_of_many(trainer, hparams)
+    closed, out_tree, (depth, *_), _ = _plan_of_many(trainer, hparams)
     n_blocks, size = states.epoch.shape
     old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)
     are_mapped = [True] * (len(old) + len(given)) + [False]

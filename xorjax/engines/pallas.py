@@ -1,0 +1,154 @@
+"""Members in a kernel: a round of epochs is one launch, with parameters and optimizer state in registers.
+
+For GPUs and TPUs. The step is scalarized (`scalarize.py`), so that it has no product of matrices, which
+accelerators would round to fewer bits; a member is a lane of a vector, and a vector is what a GPU's block of
+threads or a TPU's register holds. What the kernel of a platform can't hold, the engine `lanes` runs.
+"""
+
+from collections.abc import Sequence
+from functools import cache, lru_cache, partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from xorjax.engines import Engine, Programs
+from xorjax.kernel_routes import Route
+from xorjax.kernels import registers, run, scalar_loop, why_not
+from xorjax.lanes import lane_vmap
+from xorjax.members import GENERATOR
+from xorjax.problems import HParams
+from xorjax.scalar_rules import MAX_APART
+from xorjax.scalarize import bound_on_operations
+from xorjax.training import State, Trainer
+from xorjax.updates import Info
+
+CHUNK_SIZE = 2**20
+MAX_OPERATIONS = 10_000  # of an epoch; a compiler of kernels takes minutes for more
+
+
+@cache
+def engine(route: Route) -> Engine:
+    """The engine of a route, named after it where it is not the one of its platform."""
+    return Engine(
+        "interpret" if route.platform == "cpu" else "pallas",
+        lambda trainer, hparams: prod(route.lanes),
+        prod(route.lanes) if route.platform == "cpu" else CHUNK_SIZE,
+        partial(programs, route=route),
+        dict,
+    )
+
+
+def unfit(trainer: Trainer, hparams: HParams, route: Route) -> str | None:
+    """Why a trainer can't go in a kernel of this route, or None; `hparams` are those of one member, or shapes."""
+    return _planned(trainer, route, *_described(hparams))[1]
+
+
+def registers_needed(trainer: Trainer, hparams: HParams, route: Route) -> int:
+    """How many registers a member needs in a kernel that it fits."""
+    return registers(_planned(trainer, route, *_described(hparams))[0], route)
+
+
+@lru_cache(maxsize=64)
+def programs(trainer: Trainer, route: Route) -> Programs:
+    """The trainer's functions in lanes, but for a kernel that trains; States are (…, members)."""
+    init = lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams), out_axes=-1)
+    observe = None if trainer.observe is None else lane_vmap(trainer.observe, in_axes=(-1, 0))
+    return Programs(
+        jax.jit(init),
+        jax.jit(partial(_advance, trainer, route)),
+        observe and jax.jit(observe),
+        jax.jit(lane_vmap(trainer.finish, in_axes=(-1, 0))),
+        jax.jit(_arrange),
+    )
+
+
+def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParams]:
+    states = jax.tree.map(lambda leaf: jnp.take(leaf, order, axis=-1), states)
+    return states, jax.tree.map(lambda leaf: leaf[order], hparams)
+
+
+def _advance(
+    trainer: Trainer, route: Route, states: State, hparams: HParams, epochs: Any, members: Any
+) -> tuple[State, Info | None]:
+    of_one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
+    closed, reason = _planned(trainer, route, *_described(of_one))
+    if reason is not None:
+        raise ValueError(f"engine='pallas' can't train this: {reason}.")
+    leaves, tree = jax.tree.flatten(states)
+    given = [jnp.moveaxis(leaf, 0, -1) for leaf in jax.tree.leaves(hparams)]
+    rows = [_in_rows(leaf) for leaf in [*leaves, *given]]
+    counts = jnp.reshape(jnp.asarray(epochs, jnp.int32), (-1,))
+    carried, reports = run(closed, route, rows[: len(leaves)], rows[len(leaves) :], counts, members)
+    news = [_out_of_rows(new, leaf) for new, leaf in zip(carried, leaves, strict=True)]
+    return jax.tree.unflatten(tree, news), Info(*reports) if reports else None
+
+
+def _described(hparams: HParams) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda hparams: hparams, hparams))
+    return tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+@lru_cache(maxsize=64)
+def _planned(
+    trainer: Trainer, route: Route, tree: Any, leaves: Sequence[jax.ShapeDtypeStruct]
+) -> tuple[Any, str | None]:
+    """The loop of a vector of members, and why it can't be run in a kernel, or None."""
+    hparams = jax.tree.unflatten(tree, leaves)
+    state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
+    states, state_tree = jax.tree.flatten(state)
+
+    def span(states_in: Sequence[Any], hparams: HParams, epochs: Any) -> Any:
+        given = [_unpacked(x, like) for x, like in zip(states_in, states, strict=True)]
+        new, info = trainer.span(jax.tree.unflatten(state_tree, given), hparams, epochs)
+        return list(map(_packed, jax.tree.leaves(new))), info
+
+    for leaf in states:
+        if (
+            jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            and leaf.dtype != jax.eval_shape(jax.random.key, 0).dtype
+        ):
+            return None, f"it carries a {leaf.dtype}, which is not of JAX's default generator"
+    if trainer.record_slots is not None and not route.reports:
+        return None, f"it records, which a kernel ({route.name}) does not"
+    packed = jax.eval_shape(lambda states: list(map(_packed, states)), states)
+    for leaf in [*packed, *leaves]:
+        if not 0 < prod(leaf.shape) <= MAX_APART:
+            return None, f"it carries an array of {prod(leaf.shape):,} numbers"
+    closed = jax.make_jaxpr(span)(packed, hparams, jax.ShapeDtypeStruct((), jnp.int32))
+    operations = bound_on_operations(closed)
+    if operations > MAX_OPERATIONS:
+        return None, f"an epoch may have {operations:,} scalar operations; {MAX_OPERATIONS:,} are allowed"
+    loop = scalar_loop(closed, route)
+    return loop, why_not(loop, route)
+
+
+# A kernel holds numbers of 32 or 64 bits: keys go there as their words, and Booleans as integers.
+
+
+def _packed(leaf: Any) -> Any:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(leaf)
+    return leaf.astype(jnp.int32) if leaf.dtype == jnp.bool_ else leaf
+
+
+def _unpacked(leaf: Any, like: Any) -> Any:
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(leaf, impl=GENERATOR)
+    return leaf != 0 if like.dtype == jnp.bool_ else leaf
+
+
+def _in_rows(leaf: Any) -> Any:
+    """(…, members) as numbers (numbers, members)."""
+    packed = _packed(leaf)
+    if packed.ndim > leaf.ndim:  # words of keys
+        packed = jnp.moveaxis(packed, -1, -2)
+    return packed.reshape(-1, packed.shape[-1])
+
+
+def _out_of_rows(rows: Any, like: Any) -> Any:
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        words = jnp.moveaxis(rows.reshape(*like.shape[:-1], -1, like.shape[-1]), -2, -1)
+        return jax.random.wrap_key_data(words, impl=GENERATOR)
+    return _unpacked(rows, like).reshape(like.shape)

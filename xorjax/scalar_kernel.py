@@ -1,0 +1,68 @@
+"""What `scalarize` does otherwise for a kernel, whose compiler knows scalars and plain loops, and nothing else.
+
+Nothing is differentiated any more, so functions with derivatives of their own are what they compute. Branches are
+all computed, for a choice between their results; loops over the elements of an array are written out.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+
+from xorjax.jaxprs import CHECKPOINTS, Equation, opened, scan_counts
+from xorjax.scalar_control import inlined, scan
+from xorjax.scalar_random import RANDOM_RULES
+from xorjax.scalar_rules import alike, is_known, objects
+
+MAX_UNROLLED = 64  # times that a loop's body is written out
+
+
+def _scan(scalars: Any, eqn: Equation, *operands: Any) -> Any:
+    n_consts, n_carry = scan_counts(eqn.params)
+    length, reverse = eqn.params["length"], eqn.params["reverse"]
+    is_plain = len(operands) == n_consts + n_carry and len(eqn.outvars) == n_carry
+    if is_plain or length > MAX_UNROLLED:
+        return scan(scalars, eqn, *operands)
+    jaxpr, jaxpr_consts = opened(eqn.params["jaxpr"])
+    consts, carry = operands[:n_consts], operands[n_consts : n_consts + n_carry]
+    xs = [scalars.apart(x) for x in operands[n_consts + n_carry :]]
+    rows: list[list[np.ndarray]] = []
+    for i in reversed(range(length)) if reverse else range(length):
+        outs = scalars.evaluate(jaxpr, jaxpr_consts, [*consts, *carry, *(x[i, ...] for x in xs)])
+        carry = outs[:n_carry]
+        rows.append([scalars.apart(y) for y in outs[n_carry:]])
+    stacked = [np.stack(alike(*column)) for column in zip(*(rows[::-1] if reverse else rows), strict=True)]
+    empty = [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars[n_carry:]]
+    return [*carry, *(stacked if rows else empty)]
+
+
+def _cond(scalars: Any, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
+    branches = [opened(branch) for branch in eqn.params["branches"]]
+    (index,) = scalars.apart(index).flat
+    if is_known(index):
+        return scalars.evaluate(*branches[int(np.clip(index, 0, len(branches) - 1))], operands)
+    results = [scalars.evaluate(*branch, operands) for branch in branches]
+    return [_chosen(scalars, index, [scalars.apart(out) for out in outs]) for outs in zip(*results, strict=True)]
+
+
+def _add(scalars: Any, eqn: Equation, *operands: Any) -> list[np.ndarray]:
+    """What transposition writes for a sum."""
+    pairs = zip(*(x.flat for x in alike(*map(scalars.apart, operands))), strict=True)
+    shape = eqn.outvars[0].aval.shape
+    return [objects([scalars.scalar("add", lax.add, *pair) for pair in pairs], shape)]
+
+
+def _chosen(scalars: Any, index: Any, cases: Sequence[np.ndarray]) -> np.ndarray:
+    elements = zip(*(case.flat for case in alike(*cases)), strict=True)
+    return objects([scalars.selected(index, *each) for each in elements], cases[0].shape)
+
+
+KERNEL_RULES: dict[str, Callable[..., Any]] = {
+    **RANDOM_RULES,
+    **dict.fromkeys((*CHECKPOINTS, "custom_jvp_call", "custom_vjp_call"), inlined),
+    "add_any": _add,
+    "cond": _cond,
+    "optimization_barrier": lambda scalars, eqn, *operands: list(operands),
+    "scan": _scan,
+}
