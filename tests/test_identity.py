@@ -7,7 +7,7 @@ import pytest
 
 import xorjax as xj
 from xorjax import ensemble
-from xorjax.engines import lanes
+from xorjax.engines import choice, lanes
 
 XOR, PARITY = xj.xor(), xj.parity(4)
 MODEL = xj.mlp((2, 2, 1))
@@ -109,7 +109,7 @@ def test_any_chunk_size(name, whole):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_threads(name, threads, whole, monkeypatch):
-    monkeypatch.setattr(ensemble, "n_threads", lambda: threads)
+    monkeypatch.setattr(ensemble, "n_threads", lambda n_shards: threads)
     assert_same_bits(trained(name, np.arange(700), rates(700)), whole(name), slice(700))
 
 
@@ -118,7 +118,7 @@ def test_any_number_of_threads(name, threads, whole, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "vmap"])  # whose products are XLA's own
 def test_any_vector_width(name, bits_of_vector, whole, monkeypatch):
     width = {"xla_cpu_prefer_vector_width": bits_of_vector}
-    monkeypatch.setitem(ensemble.ENGINES, "lanes", lanes.ENGINE._replace(compiler_options=lambda: width))
+    monkeypatch.setitem(choice.ENGINES, "lanes", lanes.ENGINE._replace(compiler_options=lambda: width))
     assert_same_bits(trained(name, np.arange(200), rates(200)), whole(name), slice(200))
 
 

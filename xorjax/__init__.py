@@ -17,6 +17,7 @@ from xorjax.records import Record, log_spaced
 from xorjax.reduction import Accumulator
 from xorjax.results import History, Outcome, Result
 from xorjax.scalarize import scalar_operations, scalarize
+from xorjax.sharding import members_here
 from xorjax.stopping import StopRule, plateau
 from xorjax.tasks import Batch, parity, split, truth_table, xor
 from xorjax.training import State, Trainer, trainer
@@ -44,6 +45,7 @@ __all__ = [
     "grid",
     "lane_vmap",
     "log_spaced",
+    "members_here",
     "mlp",
     "mse",
     "normal",

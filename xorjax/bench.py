@@ -18,9 +18,11 @@ import jax
 import numpy as np
 import optax
 
-from xorjax.chunks import compiled_advance, prepared
-from xorjax.engines import Engine, lanes, vmap
-from xorjax.ensemble import ENGINES, n_threads, rounded_up, shares, train_ensemble
+from xorjax.chunks import Prepared, compiled_advance, members_to_train, prepared
+from xorjax.engines import Engine, lanes, pallas, vmap
+from xorjax.engines.choice import KERNELS
+from xorjax.ensemble import n_threads, rounded_up, shares, train_ensemble
+from xorjax.kernel_routes import ROUTES
 from xorjax.members import members_of
 from xorjax.models import mlp
 from xorjax.tasks import Batch, parity, xor
@@ -32,7 +34,6 @@ COMPILATIONS = 5
 SECONDS = 0.25  # of one measurement, about
 CHUNK_SECONDS, EPOCHS = 0.003, 16  # of one chunk, at least
 PLAIN = "plain"  # one `jax.jit(jax.vmap(...))` of all members, as anyone writes it
-WAYS = {PLAIN: vmap.ENGINE, **ENGINES}
 HPARAMS = {"learning_rate": 0.1}
 
 
@@ -42,11 +43,12 @@ class Cell(NamedTuple):
     Attributes:
       network: its name in `NETWORKS`.
       members: how many were trained.
-      engine: "plain", "lanes" or "vmap".
+      engine: "plain", "lanes" or "vmap"; on a GPU or TPU also "pallas", and its other routes and precision.
       depth: of `lanes`, see `xj.explain`.
       epochs: of each measurement.
       rates: net-steps per second, one for each round.
       compile_seconds: to choose how, trace and compile what trains a chunk; a median.
+      bytes_per_member: of memory on the device while a chunk is trained, as the compiler plans it.
     """
 
     network: str
@@ -56,6 +58,7 @@ class Cell(NamedTuple):
     epochs: int
     rates: list[float]
     compile_seconds: float
+    bytes_per_member: float
 
 
 def _random_rows(inputs: int, rows: int) -> Batch:
@@ -91,6 +94,20 @@ NETWORKS: dict[str, Callable[[], Trainer]] = {
 UPDATES = {f"2-2-1, batches of {rows}": -(-4 // rows) for rows in (1, 2, 3)}  # in an epoch, where more than one
 
 
+def ways(network: Trainer) -> dict[str, Engine]:
+    """The engines that can train a network here, by name, and each way to a kernel."""
+    found = {PLAIN: vmap.ENGINE, lanes.ENGINE.name: lanes.ENGINE, vmap.ENGINE.name: vmap.ENGINE}
+    if jax.default_backend() in KERNELS:
+        chosen = KERNELS[jax.default_backend()]
+        routes = {"pallas": chosen["float32"], "pallas, fast": chosen["fast"], "mosaic_gpu": ROUTES["mosaic_gpu"]}
+        found |= {
+            name: pallas.engine(route)
+            for name, route in routes.items()
+            if route.platform == chosen["float32"].platform and pallas.unfit(network, HPARAMS, route) is None
+        }
+    return found
+
+
 def measure(
     networks: Sequence[str] = tuple(NETWORKS), members: Sequence[int] = MEMBERS, rounds: int = ROUNDS
 ) -> Iterator[list[Cell]]:
@@ -99,9 +116,9 @@ def measure(
         for network in networks:
             made = NETWORKS[network]()
             compile_seconds = compilation(network)
-            compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+            compiled: dict[tuple[str, int], Any] = {}
             for n in members:
-                works = [_Work(made, name, engine, n, pool, compiled) for name, engine in WAYS.items()]
+                works = [_Work(made, name, engine, n, pool, compiled) for name, engine in ways(made).items()]
                 epochs = [work.epochs_of_a_measurement() for work in works]
                 rates: list[list[float]] = [[] for _ in works]
                 for _ in range(rounds):
@@ -117,6 +134,7 @@ def measure(
                         count,
                         found,
                         compile_seconds[work.name],
+                        work.bytes_per_member,
                     )
                     for work, count, found in zip(works, epochs, rates, strict=True)
                 ]
@@ -124,9 +142,10 @@ def measure(
 
 def compilation(network: str) -> dict[str, float]:
     """Median seconds of compiling each way anew, in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    engines = ways(NETWORKS[network]())
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(COMPILATIONS):
-        for name, engine in WAYS.items():
+        for name, engine in engines.items():
             made = NETWORKS[network]()
             gc.collect()  # what others have left behind is not to be cleared away while this is timed
             begun = time.perf_counter()
@@ -147,22 +166,27 @@ class _Work:
     """All members of a cell in the chunks of one engine, ready to be timed."""
 
     def __init__(self, made: Trainer, name: str, engine: Engine, members: int, pool: Any, compiled: Any):
-        programs = engine.programs(made)
         block_size = engine.block_size(made, HPARAMS)
         chunk_size = rounded_up(members if name == PLAIN else engine.chunk_size, block_size or 1)
+        block_size = block_size or chunk_size
         self.name, self.pool = name, pool
         who = members_of(range(members), HPARAMS)
         self.chunks = [
-            (*prepared(programs, who, part, chunk_size), np.int32(part.stop - part.start))
-            for part in shares(members, block_size or chunk_size, chunk_size)
+            prepared(engine, made, who, part, chunk_size, block_size)
+            for part in shares(slice(0, members), block_size, chunk_size, n_threads())
         ]
         if (name, chunk_size) not in compiled:
-            compiled[name, chunk_size] = compiled_advance(engine, made, *self.chunks[0][:2])
+            compiled[name, chunk_size] = compiled_advance(
+                engine, made, self.chunks[0].states, self.chunks[0].hparams
+            )
         self.advance = compiled[name, chunk_size]
+        memory = self.advance.memory_analysis()
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+        self.bytes_per_member = (held - memory.alias_size_in_bytes) / chunk_size
 
-    def run(self, epochs: int, chunk: Any) -> None:
-        states, hparams, members = chunk
-        jax.block_until_ready(self.advance(states, hparams, np.int32(epochs), members))
+    def run(self, epochs: int, chunk: Prepared) -> None:
+        members = members_to_train(chunk.counts)
+        jax.block_until_ready(self.advance(chunk.states, chunk.hparams, np.int32(epochs), members))
 
     def seconds(self, epochs: int) -> float:
         begun = time.perf_counter()
@@ -223,15 +247,18 @@ def stopping(members: int = 20_000, epochs: int = 100_000, rounds: int = ROUNDS)
 
 
 def summarized(cells: Sequence[Cell]) -> dict[str, Any]:
-    """One line of the table: medians by engine, and ratios of `lanes` as medians of the rounds' ratios."""
+    """One line of the table: medians by engine; ratios, of what "auto" chooses, are medians of the rounds'."""
     rates = {cell.engine: np.asarray(cell.rates) for cell in cells}
-    others = [rates[name] for name in rates if name != lanes.ENGINE.name]
-    fast = rates[lanes.ENGINE.name]
+    chosen = "pallas" if "pallas" in rates else lanes.ENGINE.name
+    others = [values for name, values in rates.items() if not name.startswith(chosen)]
+    fast = rates[chosen]
     return {
         "network": cells[0].network,
         "members": cells[0].members,
         "depth": next(cell.depth for cell in cells if cell.depth),
-        **{name: float(np.median(values)) for name, values in rates.items()},
+        "chosen": chosen,
+        "rates": {name: float(np.median(values)) for name, values in rates.items()},
+        "bytes_per_member": {cell.engine: cell.bytes_per_member for cell in cells},
         "spread": float(max((values.max() - values.min()) / np.median(values) for values in rates.values())),
         "over_plain": float(np.median(fast / rates[PLAIN])),
         "over_the_better": min(float(np.median(fast / other)) for other in others),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xorjax.engines import Engine, Programs
+from xorjax.engines import Engine
 from xorjax.members import Members
 from xorjax.problems import HParams
 from xorjax.records import Epochs, Record, history_of
@@ -48,27 +48,51 @@ class Work:
         return time.perf_counter() >= self.deadline
 
 
-def prepared(programs: Programs, members: Members, part: slice, chunk_size: int) -> tuple[State, HParams]:
-    """Initial states and hyper-parameters of a full chunk, on the device; the last member fills what is left.
+class Prepared(NamedTuple):
+    """A full chunk before training, on its devices.
+
+    Attributes:
+      states, hparams: of all lanes.
+      order: which member of the chunk each lane holds; those that only fill it up come after the others.
+      counts: how many members each device has, which are in its first lanes.
+    """
+
+    states: State
+    hparams: HParams
+    order: np.ndarray
+    counts: np.ndarray
+
+
+def prepared(
+    engine: Engine, trainer: Trainer, members: Members, part: slice, chunk_size: int, block_size: int
+) -> Prepared:
+    """The initial states of a chunk, each device having as many blocks; the last member fills what is left.
 
     All that reads JAX's thread-local settings (x64, default device, …) is done here and in `compiled`, in the
     caller's thread.
     """
-
-    def filled(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([values, np.repeat(values[-1:], chunk_size - len(values), axis=0)])
-
     seeds, hparams = members[part]
-    hparams = jax.tree.map(lambda leaf: jnp.asarray(filled(leaf)), hparams)
-    return programs.init(jnp.asarray(filled(seeds).astype(np.uint32)), hparams), hparams
+    n, n_lanes = len(seeds), chunk_size // engine.n_shards
+    of_each = -(-n // engine.n_shards // block_size) * block_size
+    bounds = np.minimum(np.arange(engine.n_shards + 1) * of_each, n)
+    counts = np.diff(bounds).astype(np.int32)
+    lanes = np.arange(chunk_size).reshape(engine.n_shards, n_lanes)
+    is_member = lanes % n_lanes < counts[:, None]
+    order = np.where(is_member, bounds[:-1, None] + lanes % n_lanes, 0)
+    order[~is_member] = np.arange(n, chunk_size)
+    held = np.minimum(order, n - 1).reshape(-1)
+    seeds, hparams = engine.placed((seeds[held].astype(np.uint32), jax.tree.map(lambda leaf: leaf[held], hparams)))
+    hparams = jax.tree.map(jnp.asarray, hparams)
+    states = engine.programs(trainer).init(jnp.asarray(seeds), hparams)
+    return Prepared(states, hparams, order.reshape(-1).astype(np.int32), counts)
 
 
-def compiled(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Compiled:
+def compiled(engine: Engine, trainer: Trainer, like: Prepared) -> Compiled:
     """What every chunk of this shape is run with."""
     programs: Any = engine.programs(trainer)  # jitted functions
+    states, hparams, order, _ = like
     arrange = None
     if trainer.stops and programs.arrange is not None:
-        order = jax.ShapeDtypeStruct((states.epoch.size,), np.int32)
         arrange = programs.arrange.lower(states, hparams, order).compile()
     finish = programs.finish.lower(states, hparams).compile()
     observe = programs.observe and programs.observe.lower(states, hparams).compile()
@@ -77,22 +101,28 @@ def compiled(engine: Engine, trainer: Trainer, states: State, hparams: HParams) 
 
 def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Callable[..., Any]:
     programs: Any = engine.programs(trainer)
-    lowered = programs.advance.lower(states, hparams, no_epochs(trainer), np.int32(0))
+    members = members_to_train(np.zeros(engine.n_shards, np.int32))
+    lowered = programs.advance.lower(states, hparams, no_epochs(trainer), members)
     return lowered.compile(engine.compiler_options())
 
 
-class Chunk:
-    """The members of a chunk, each in a lane, while they are trained."""
+def members_to_train(counts: np.ndarray) -> np.ndarray | np.int32:
+    """What `advance` is told of how many members each device has."""
+    return counts[0] if len(counts) == 1 else counts
 
-    def __init__(self, programs: Compiled, states: State, hparams: HParams, n_members: int, block_size: int):
-        self._programs, self._states, self._hparams = programs, states, hparams
-        self._order = np.arange(states.epoch.size, dtype=np.int32)  # which member each lane holds
+
+class Chunk:
+    """The members of a chunk, each in a lane of a device, while they are trained."""
+
+    def __init__(self, programs: Compiled, start: Prepared, n_members: int, block_size: int):
+        self._programs, self._states, self._hparams = programs, start.states, start.hparams
+        self._order = start.order.reshape(len(start.counts), -1)  # which member each lane of a device holds
+        self._n_trained = start.counts  # by lanes of each device, from the first
         self.n_members, self._block_size = n_members, block_size
-        self._n_trained = n_members  # by lanes, from the first
 
     def train(self, epochs: Any) -> Info | None:
         """Trains on whoever has not stopped; what is reported, (slots, members)."""
-        outs = self._programs.advance(self._states, self._hparams, epochs, np.int32(self._n_trained))
+        outs = self._programs.advance(self._states, self._hparams, epochs, members_to_train(self._n_trained))
         self._states, infos = jax.block_until_ready(outs)
         return jax.tree.map(lambda info: self._by_member(np.asarray(info).T).T, infos)
 
@@ -105,15 +135,15 @@ class Chunk:
 
     def pack(self, epoch: int) -> int:
         """Puts whoever has stopped before this epoch behind the others; returns how many have not."""
-        stopped = np.asarray(self._states.epoch).reshape(-1)[: self._n_trained] < epoch
-        running = int((~stopped).sum())
+        stopped = np.asarray(self._states.epoch).reshape(self._order.shape) < epoch
+        is_trained = np.arange(self._order.shape[1]) < self._n_trained[:, None]
+        running = (is_trained & ~stopped).sum(1, dtype=np.int32)
         blocks, needed = (-(-n // self._block_size) for n in (self._n_trained, running))
-        if self._programs.arrange is not None and 0 < needed < blocks:
-            order = np.arange(len(self._order), dtype=np.int32)
-            order[: self._n_trained] = np.argsort(stopped, kind="stable")
-            self._states, self._hparams = self._programs.arrange(self._states, self._hparams, order)
-            self._order, self._n_trained = self._order[order], running
-        return running
+        if self._programs.arrange is not None and running.any() and (needed < blocks).any():
+            order = np.argsort(np.where(is_trained, stopped, 2), axis=1, kind="stable").astype(np.int32)
+            self._states, self._hparams = self._programs.arrange(self._states, self._hparams, order.reshape(-1))
+            self._order, self._n_trained = np.take_along_axis(self._order, order, 1), running
+        return int(running.sum())
 
     def finish(self) -> Result:
         """The results of all members, on the host."""
@@ -122,7 +152,7 @@ class Chunk:
 
     def _by_member(self, by_lane: np.ndarray) -> np.ndarray:
         by_member = np.empty_like(by_lane)
-        by_member[self._order] = by_lane
+        by_member[self._order.reshape(-1)] = by_lane
         return by_member[: self.n_members]
 
 

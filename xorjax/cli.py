@@ -5,6 +5,7 @@ import math
 import platform
 import time
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +13,21 @@ import jax
 import numpy as np
 import optax
 import typer
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import TextColumn
 
 import xorjax as xj
 from xorjax import bench as benchmark
 from xorjax import report, sweep_report, sweeps
-from xorjax.ensemble import ENGINES
+from xorjax.cluster import of_all_processes
+from xorjax.engines.choice import KERNELS, available, choose
 from xorjax.members import MAX_SEED
 from xorjax.options import (
     MAX_COMBINATIONS,
     BatchSize,
+    Coordinator,
+    Distributed,
     Epochs,
     HiddenUnits,
     Json,
@@ -30,8 +35,10 @@ from xorjax.options import (
     LearningRates,
     Momenta,
     Momentum,
+    NumProcesses,
     Optimizer,
     Plot,
+    ProcessId,
     RowsOfUpdate,
     Seeds,
     Sizes,
@@ -39,6 +46,7 @@ from xorjax.options import (
     TaskOption,
     ValidationSplit,
     chosen,
+    rows_of_update,
     within,
 )
 from xorjax.rounds import rounds
@@ -50,11 +58,14 @@ from xorjax.terminal import (
     end_if_interrupted,
     end_interrupted,
     heeded_interrupts,
+    is_first,
     live_bar,
+    shared_job,
     training_bar,
 )
 
 CURVE_POINTS = 500
+RATE = {"learning_rate": 0.1}  # of a network that is explained; its value does not matter
 
 
 app = typer.Typer(
@@ -137,6 +148,10 @@ def ensemble(
     batch_size: RowsOfUpdate = None,
     stop: Stop = "never",
     validation_split: ValidationSplit = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -150,10 +165,7 @@ def ensemble(
     rows = len(batch.x)
     if json_file is not None and json_file == plot:
         raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
-    if batch_size is not None and not 1 <= batch_size <= rows:
-        raise typer.BadParameter(
-            f"{batch_size} must be between 1 and {rows}, the rows to train on.", param_hint="'--batch-size'"
-        )
+    rows_of_update(batch_size, batch)
     chosen("--stop", stop, RULES)
     hparams = {"learning_rate": learning_rate, **({"momentum": momentum} if momentum else {})}
     combinations = math.prod(map(len, [*hparams.values(), hidden_units]))
@@ -183,13 +195,17 @@ def ensemble(
         "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
     }
     updates = -(-rows // settings["batch_size"])
-    if combinations == 1:
-        _one_combination(setups[hidden_units[0]], seeds, first, settings, updates, json_file, plot)
-    else:
-        several = {name: values for name, values in hparams.items() if len(values) > 1}
-        trainers = {units: setup.trainer for units, setup in setups.items()}
-        swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
-        _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
+    with shared_job(distributed, coordinator, num_processes, process_id) as mesh:
+        if combinations == 1:
+            setup = setups[hidden_units[0]]
+            finished = _one_combination(setup, seeds, first, settings, updates, json_file, plot, mesh)
+        else:
+            several = {name: values for name, values in hparams.items() if len(values) > 1}
+            trainers = {units: setup.trainer for units, setup in setups.items()}
+            swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
+            of_all = {**settings, **several, "network": networks}
+            finished = _sweep(swept, of_all, updates, json_file, plot, mesh)
+    end_if_interrupted(finished, len(seeds) * combinations)
 
 
 def _one_combination(
@@ -200,19 +216,23 @@ def _one_combination(
     updates: int,
     json_file: Path | None,
     plot: Path | None,
-) -> None:
+    mesh: Mesh | None,
+) -> int:
+    """Trains and reports; how many members finished."""
     blocks: list[xj.Result] = []
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
-        closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show)) as finished,
+        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings, mesh) as show,
+        closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show, mesh=mesh)) as finished,
     ):
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none
+    if mesh is not None:
+        blocks = list(chain.from_iterable(of_all_processes(blocks)))
     seconds = time.perf_counter() - begun
-    if not blocks:
-        end_interrupted("before any member finished")
+    if not blocks or not is_first(mesh):
+        return sum(len(block.loss) for block in blocks)
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
     def draw(path: Path) -> None:
@@ -224,24 +244,33 @@ def _one_combination(
 
     made = report.ensemble_report(results, setup.batch, settings, updates, seconds)
     deliver(made, json_file, plot, draw, report.print_report)
-    end_if_interrupted(len(results.loss), len(seeds))
+    return len(results.loss)
 
 
 def _sweep(
-    swept: sweeps.Sweep, settings: dict[str, Any], updates: int, json_file: Path | None, plot: Path | None
-) -> None:
+    swept: sweeps.Sweep,
+    settings: dict[str, Any],
+    updates: int,
+    json_file: Path | None,
+    plot: Path | None,
+    mesh: Mesh | None,
+) -> int:
+    """Trains and reports; how many members finished."""
     gathered: sweeps.Gathered | None = None
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{swept.total:,} members", swept.total, updates, settings) as show,
-        closing(sweeps.train(swept, show)) as parts,
+        training_bar(f"{swept.total:,} members", swept.total, updates, settings, mesh) as show,
+        closing(sweeps.train(swept, show, mesh)) as parts,
     ):
         for so_far in parts:
             gathered = so_far
+    if mesh is not None:
+        parts = [part for part in of_all_processes(gathered) if part is not None]
+        gathered = sweeps.together(swept, parts) if parts else None
     seconds = time.perf_counter() - begun
-    if gathered is None or not gathered.members:
-        end_interrupted("before any member finished")
+    if gathered is None or not gathered.members or not is_first(mesh):
+        return 0 if gathered is None else gathered.members
     found = sweeps.found(swept, gathered)
 
     made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
@@ -252,19 +281,37 @@ def _sweep(
         figures.sweep(path, swept, found, sweep_report.title(made))
 
     deliver(made, json_file, plot, draw, sweep_report.print_sweep)
-    end_if_interrupted(found.members, swept.total)
+    return found.members
 
 
 @app.command()
-def info() -> None:
-    """Versions, devices, and the engines that are available here."""
+def info(
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Which engine would train a network on each platform, and why.")
+    ] = False,
+    task: TaskOption = "xor",  # type: ignore[assignment]
+    optimizer: Optimizer = "sgd",
+    hidden_units: HiddenUnits = 2,
+    batch_size: RowsOfUpdate = None,
+    stop: Stop = "never",
+) -> None:
+    """Versions, devices, and the engines that are available here; with --explain, of the network that is named."""
     console = Console(highlight=False)
     for name, version in {"python": platform.python_version(), **report.versions()}.items():
         console.print(f"{name:<10} {version}")
     for name, version in {"optax": optax.__version__, "numpy": np.__version__}.items():
         console.print(f"{name:<10} {version}")
     console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
-    console.print(f"{'engines':<10} {', '.join(ENGINES)}")
+    console.print(f"{'engines':<10} {', '.join(available())}")
+    if not explain:
+        return
+    chosen("--stop", stop, RULES)
+    rows_of_update(batch_size, task.batch)
+    setup = set_up(task.batch, RATE, optimizer, hidden_units, 1, batch_size=batch_size, stop=stop)
+    console.print(f"\n{setup.network} on {task.name}, {optimizer}:")
+    for kind in ("cpu", *KERNELS):
+        engine, why = choose("auto", setup.trainer, RATE, platform=kind)
+        console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)
 
 
 @app.command()

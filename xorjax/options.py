@@ -174,6 +174,15 @@ def _figure_file(path: Path | None) -> Path | None:
     return writable(path)
 
 
+def rows_of_update(value: int | None, batch: Batch) -> None:
+    """Checks --batch-size against the rows that there are."""
+    rows = len(batch.x)
+    if value is not None and not 1 <= value <= rows:
+        raise typer.BadParameter(
+            f"{value} must be between 1 and {rows}, the rows to train on.", param_hint="'--batch-size'"
+        )
+
+
 def within(low: int, high: int) -> Callable[[int], int]:
     def checked(value: int) -> int:
         if not low <= value <= high:
@@ -238,6 +247,19 @@ Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a 
 Seeds = Annotated[
     range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which, without TO.")
 ]
+Distributed = Annotated[
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Share the members with other processes, as Slurm, Open MPI, Kubernetes or a Cloud TPU start them.",
+    ),
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="By hand: where process 0 is, with --num-processes and --process-id."),
+]
+NumProcesses = Annotated[int | None, typer.Option(help="By hand: how many processes there are.")]
+ProcessId = Annotated[int | None, typer.Option(help="By hand: which one this is, from 0.")]
 TaskOption = Annotated[
     Task,
     typer.Option(

@@ -188,23 +188,30 @@ def _shown(patterns: list[str]) -> str:
 
 
 def print_bench(console: Console, report: dict[str, Any]) -> None:
-    """The lines of a benchmark: medians, and ratios of `lanes` to plain vmap and to the better of the others."""
-    table = new_table("network", "members", "plain", "vmap", "lanes", "depth", "/plain", "/best", "spread")
+    """The lines of a benchmark: medians, and ratios of what "auto" chooses to plain vmap and to the best other."""
+    best = {line["chosen"] for line in report["lines"]}
+    engines = sorted(
+        dict.fromkeys(name for line in report["lines"] for name in line["rates"]), key=best.__contains__
+    )
+    table = new_table("network", "members", *engines, "depth", "/plain", "/best", "spread", "bytes a member")
     for line in report["lines"]:
+        rates = line["rates"]
         table.add_row(
             line["network"],
             f"{line['members']:,}",
-            *(f"{line[name]:.1e}".replace("e+0", "e") for name in ("plain", "vmap", "lanes")),
+            *(f"{rates[name]:.1e}".replace("e+0", "e") if name in rates else "–" for name in engines),
             line["depth"],
             *(f"{line[name]:.2f}" for name in ("over_plain", "over_the_better")),
             f"{100 * line['spread']:.0f} %",
+            f"{line['bytes_per_member'][line['chosen']]:.0f}",
         )
     print_table(console, table)
     console.print()
-    table = new_table("seconds to compile", "plain", "vmap", "lanes", "/plain")
-    for network, seconds in {line["network"]: line["compile"] for line in report["lines"]}.items():
-        each = (f"{seconds[name]:.2f}" for name in ("plain", "vmap", "lanes"))
-        table.add_row(network, *each, f"{seconds['lanes'] / seconds['plain']:.2f}")
+    table = new_table("seconds to compile", *engines, "/plain")
+    for network, line in {line["network"]: line for line in report["lines"]}.items():
+        seconds = line["compile"]
+        each = (f"{seconds[name]:.2f}" if name in seconds else "–" for name in engines)
+        table.add_row(network, *each, f"{seconds[line['chosen']] / seconds['plain']:.2f}")
     print_table(console, table)
     if (saved := report["stopping"]) is not None:
         faster = saved["faster"]

@@ -39,7 +39,7 @@ def set_up(
     model = xj.mlp(sizes)
     trainer = xj.trainer(model, batch, optimizer_of, epochs=epochs, **how)
     try:
-        jax.eval_shape(trainer.run, jax.random.key(0), hparams)
+        jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams)
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(f"--optimizer={optimizer!r} can't be used here: {error}") from None
     return Setup(trainer, model, batch, "-".join(map(str, sizes)))

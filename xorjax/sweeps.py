@@ -4,6 +4,7 @@ Hyper-parameters are axes of one grid of members; numbers of hidden units are pr
 after the other, and an axis of what is found all the same.
 """
 
+import functools
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from xorjax import accumulators
@@ -107,23 +109,23 @@ class Found(NamedTuple):
     epochs: int
 
 
-def train(sweep: Sweep, progress: Progress) -> Generator[Gathered]:
+def train(sweep: Sweep, progress: Progress, mesh: Mesh | None = None) -> Generator[Gathered]:
     """Trains all members; yields what was gathered, again after every block, so that an interrupt leaves the last.
 
     Args:
       sweep: what to train.
       progress: called as `progress(done, total)` with the members finished, as for `train_ensemble`.
+      mesh: as for `train_ensemble`; of several processes, each gathers its own members.
     """
     statistics = _statistics(sweep)
     gathered = Gathered({units: statistics.init(sweep.members) for units in sweep.trainers}, 0, 0)
     yield gathered
     for number, (units, trainer) in enumerate(sweep.trainers.items()):
-        before = number * len(sweep.members)
 
-        def show(done: int, _: int, before: int = before) -> None:
-            progress(before + done, sweep.total)
+        def show(done: int, of_each: int, number: int = number) -> None:
+            progress(number * of_each + done, len(sweep.trainers) * of_each)
 
-        with closing(train_blocks(trainer, sweep.members, progress=show)) as blocks:
+        with closing(train_blocks(trainer, sweep.members, progress=show, mesh=mesh)) as blocks:
             for part, block in blocks:
                 places = sweep.members.places(part)
                 groups, members, epochs = gathered
@@ -133,6 +135,16 @@ def train(sweep: Sweep, progress: Progress) -> Generator[Gathered]:
                     epochs + int(np.asarray(block.epochs, np.int64).sum()),
                 )
                 yield gathered
+
+
+def together(sweep: Sweep, parts: Sequence[Gathered]) -> Gathered:
+    """What several have gathered of members that none of them shares with another."""
+    merge = _statistics(sweep).merge
+    return Gathered(
+        {units: functools.reduce(merge, [part.groups[units] for part in parts]) for units in sweep.trainers},
+        sum(part.members for part in parts),
+        sum(part.epochs for part in parts),
+    )
 
 
 def found(sweep: Sweep, gathered: Gathered) -> Found:

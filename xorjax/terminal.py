@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
 import typer
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,6 +25,8 @@ from rich.progress import (
 )
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
+
+from xorjax import cluster
 
 INTERRUPTED = 130  # the shell's exit code for SIGINT
 
@@ -56,7 +60,7 @@ class OneLineErrors(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def live_bar(*columns: ProgressColumn) -> Progress:
+def live_bar(*columns: ProgressColumn, disable: bool = False) -> Progress:
     """A live bar on stderr, so that stdout holds the report alone."""
     return Progress(
         TextColumn("{task.description}"),
@@ -65,6 +69,7 @@ def live_bar(*columns: ProgressColumn) -> Progress:
         *columns,
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=disable,
     )
 
 
@@ -97,18 +102,48 @@ def heeded_interrupts() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def shared_job(
+    distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> Iterator[Mesh | None]:
+    """The mesh of the job that this process takes part in, or None where it is alone."""
+    given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
+    if not distributed:
+        for option, value in given.items():
+            if value is not None:
+                raise typer.BadParameter(f"{option}={value} is for --distributed.")
+        yield None
+        return
+    try:
+        cluster.check_job(*given.values())
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(f"--distributed: {error}") from None
+    with cluster.joined(coordinator, num_processes, process_id) as mesh:
+        yield mesh
+
+
+def is_first(mesh: Mesh | None) -> bool:
+    """Whether this is the process that reports."""
+    return mesh is None or jax.process_index() == 0
+
+
+@contextmanager
 def training_bar(
-    what: str, total: int, updates: int, settings: dict[str, Any]
+    what: str, total: int, updates: int, settings: dict[str, Any], mesh: Mesh | None
 ) -> Iterator[Callable[[int, int], None]]:
-    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
+    """A live bar of the members finished, and how fast: in updates where all members train all epochs.
+
+    Of several processes, the first one alone shows it, of its own members.
+    """
     each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
     begun = time.perf_counter()
-    with heeded_interrupts() as heed, live_bar(TextColumn(f"{{task.fields[rate]:.2g}} {unit}")) as progress:
+    rate = TextColumn(f"{{task.fields[rate]:.2g}} {unit}")
+    with heeded_interrupts() as heed, live_bar(rate, disable=not is_first(mesh)) as progress:
         bar = progress.add_task(what, total=total, rate=0.0)
 
         def show(done: int, total: int) -> None:
             heed()
-            progress.update(bar, completed=done, rate=done * each / (time.perf_counter() - begun))
+            seconds = time.perf_counter() - begun
+            progress.update(bar, completed=done, total=total, rate=done * each / seconds)
 
         yield show
 
@@ -139,6 +174,8 @@ def _written(option: str, path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def end_if_interrupted(finished: int, total: int) -> None:
+    if not finished:
+        end_interrupted("before any member finished")
     if finished < total:
         end_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
 

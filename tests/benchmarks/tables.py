@@ -48,7 +48,7 @@ def bench_table(report: dict[str, Any]) -> str:
     header = "| network |" + "".join(f" {n:,} members |" for n in SHOWN) + " depth |"
 
     def cell(line: dict[str, Any]) -> str:
-        return f"{line['lanes']:.2g} ({line['over_plain']:.1f}×)"
+        return f"{line['rates']['lanes']:.2g} ({line['over_plain']:.1f}×)"
 
     return rows(
         header,

@@ -46,6 +46,8 @@ class Engine(NamedTuple):
       chunk_size: members that are started, trained and judged by one call each, unless the user says otherwise.
       programs: the jitted functions of a trainer; cached, so that a second call compiles nothing.
       compiler_options: for `advance`.
+      n_shards: devices that a chunk is spread over, each with as many of its members' places.
+      placed: arrays with a leading axis of members where the programs want them.
     """
 
     name: str
@@ -53,3 +55,5 @@ class Engine(NamedTuple):
     chunk_size: int
     programs: Callable[[Trainer], Programs]
     compiler_options: Callable[[], dict[str, str]]
+    n_shards: int = 1
+    placed: Callable[[Any], Any] = lambda arrays: arrays

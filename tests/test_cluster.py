@@ -1,0 +1,213 @@
+"""Several processes at one ensemble, over this machine's loopback: the same members, bits and statistics."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import xorjax as xj
+from xorjax import accumulators, cluster
+
+N = 1_500
+SECONDS = 240  # for processes that are to end by themselves
+LIMIT = 60  # for those that are to notice that another has died
+
+
+@cache
+def made(epochs=3_000, stop="solved"):
+    return xj.trainer(
+        xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"], 0.9), epochs=epochs, stop=stop
+    )
+
+
+def members():
+    return xj.grid(seeds=range(N // 3), learning_rate=[0.3, 0.5, 1.0])
+
+
+def statistics_of(mesh=None):
+    by = ["learning_rate"]
+    found = xj.train_ensemble(
+        made(),
+        members(),
+        mesh=mesh,
+        reduce={
+            "solved": accumulators.share(by=by),
+            "loss": accumulators.moments(by=by),
+            "quantiles": accumulators.quantiles([0.1, 0.5, 0.9]),
+            "classes": accumulators.classes(xj.xor().y),
+        },
+    )
+    return hashlib.sha256(repr(jax.tree.map(lambda x: np.asarray(x).tolist(), found)).encode()).hexdigest()
+
+
+def bits(results):
+    return b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(results))
+
+
+def process(coordinator, n, number, task):
+    """What one process does; run by `started`."""
+    with cluster.joined(coordinator, int(n), int(number)) as mesh:
+        if task == "members":
+            share = xj.members_here(N, mesh)
+            results = xj.train_ensemble(made(), members(), mesh=mesh)
+            assert len(results.loss) == share.stop - share.start
+            leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(results)]
+            every = cluster.of_all_processes(leaves)
+            whole = b"".join(np.concatenate(parts).tobytes() for parts in zip(*every, strict=True))
+            print(json.dumps({"digest": hashlib.sha256(whole).hexdigest(), "statistics": statistics_of(mesh)}))
+        elif task == "endless":
+            print("training", flush=True)
+            xj.train_ensemble(made(2**30, "never"), members(), mesh=mesh)
+        elif task == "waiting" and int(number) == 1:
+            print("training", flush=True)
+            time.sleep(SECONDS)
+        elif task == "failing" and int(number) == 1:
+            raise ValueError("this one is broken")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def started(n, command):
+    """`n` processes of a command, which is a function of where process 0 is, and of their number."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    env = {**os.environ, "PYTHONPATH": str(Path(xj.__file__).parents[1])}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command(coordinator, str(number))],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(n)
+    ]
+
+
+def ended(processes, seconds):
+    """Exit codes and what was written, once all have ended."""
+    deadline = time.monotonic() + seconds
+    try:
+        outs = [each.communicate(timeout=max(1, deadline - time.monotonic())) for each in processes]
+    finally:
+        for each in processes:
+            each.kill()
+    return [(each.returncode, *out) for each, out in zip(processes, outs, strict=True)]
+
+
+def of_task(task, n):
+    return started(n, lambda coordinator, number: [__file__, coordinator, str(n), number, task])
+
+
+def without_greetings(text):
+    """Without what XLA's collectives say of themselves."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("[Gloo]"))
+
+
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_train_the_same_members_and_find_the_same_statistics(n):
+    results = xj.train_ensemble(made(), members())
+    wanted = {"digest": hashlib.sha256(bits(results)).hexdigest(), "statistics": statistics_of()}
+    for code, out, err in ended(of_task("members", n), SECONDS):
+        assert code == 0, err
+        assert json.loads(without_greetings(out)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("task", "n", "victim"),
+    [
+        ("endless", 3, 1),
+        pytest.param("endless", 2, 0, marks=pytest.mark.slow),
+        pytest.param("waiting", 2, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_the_others_of_one_that_is_killed_end_with_an_error(task, n, victim):
+    processes = of_task(task, n)
+    while "training" not in processes[victim].stdout.readline():
+        assert processes[victim].poll() is None, processes[victim].stderr.read()
+    time.sleep(1)
+    processes[victim].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    for number, (code, _, err) in enumerate(ended(processes, LIMIT)):
+        if number == victim:
+            assert code == -signal.SIGKILL
+        else:
+            assert code != 0
+            # JAX itself ends those whose coordinator dies, and may be the first to say so.
+            told = f"xorjax: process {victim} died or left; process {number} ends too."
+            assert told in err or (victim == 0 and "another task died" in err)
+    assert time.monotonic() - killed < LIMIT
+
+
+def test_the_others_of_one_that_fails_end_with_an_error():
+    (first, _, told), (second, _, said) = ended(of_task("failing", 2), LIMIT)
+    assert (first, second) == (cluster.OTHER_DIED, 1)
+    assert "process 1 died or left; process 0 ends too" in told
+    assert "ValueError: this one is broken" in said
+
+
+OPTIONS = ["--seeds", "300", "--epochs", "2000", "--learning-rate", "0.5,2"]
+
+
+@pytest.mark.parametrize("options", [OPTIONS, pytest.param([*OPTIONS[:-1], "1"], marks=pytest.mark.slow)])
+def test_the_command_reports_what_one_process_would(options, tmp_path):
+    def command(*others):
+        return ["-m", "xorjax", "ensemble", *options, *others]
+
+    alone = tmp_path / "alone.json"
+    subprocess.run([sys.executable, *command("--json", str(alone))], check=True, capture_output=True)
+    job = started(
+        2,
+        lambda coordinator, number: command(
+            *("--distributed", "--coordinator", coordinator, "--num-processes", "2", "--process-id", number),
+            *("--json", str(tmp_path / f"{number}.json")),
+        ),
+    )
+    (first, report, err), (second, nothing, _) = ended(job, SECONDS)
+    assert (first, second) == (0, 0), err
+    assert "learning" in report
+    assert without_greetings(nothing) == ""
+    assert [path.name for path in tmp_path.iterdir() if path != alone] == ["0.json"]
+    both, one = (json.loads(path.read_text()) for path in (tmp_path / "0.json", alone))
+    for timed in ("seconds", "net_steps_per_second", "members_per_second"):
+        both.pop(timed, None), one.pop(timed, None)
+    assert both == one
+
+
+WRONG = {
+    "a coordinator alone": (("127.0.0.1:1", None, None), ValueError, "num_processes=None must be given too"),
+    "no port": (("localhost", 2, 0), ValueError, "coordinator='localhost' must be 'host:port'"),
+    "a port of words": (("localhost:http", 2, 0), ValueError, "must be 'host:port'"),
+    "no processes": (("127.0.0.1:1", 0, 0), ValueError, "num_processes=0 must be between 1 and"),
+    "a process too many": (
+        ("127.0.0.1:1", 2, 2),
+        ValueError,
+        "process_id=2 must be between 0 and num_processes - 1=1",
+    ),
+    "half a process": (("127.0.0.1:1", 2, 0.5), TypeError, "process_id=0.5 must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_jobs(name):
+    given, kind, message = WRONG[name]
+    with pytest.raises(kind, match=message), cluster.joined(*given):
+        raise AssertionError("joined")
+
+
+if __name__ == "__main__":
+    process(*sys.argv[1:])

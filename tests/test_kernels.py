@@ -1,0 +1,293 @@
+"""The kernel of the engine `pallas`: what it computes, interpreted; and that it lowers for what is not here."""
+
+import base64
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+from jaxlib.mlir import ir
+
+import xorjax as xj
+from xorjax.engines import lanes, pallas
+from xorjax.kernel_routes import ROUTES
+from xorjax.kernels import run, scalar_loop, why_not
+from xorjax.lanes import in_a_row
+from xorjax.rounds import no_epochs
+
+MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
+RATE = {"learning_rate": 0.5}
+MEMBERS = 200
+
+
+def trainer(optimizer=optax.sgd, model=MODEL, batch=XOR, epochs=60, **options):
+    return xj.trainer(model, batch, lambda h: optimizer(h["learning_rate"]), epochs=epochs, **options)
+
+
+TRAINERS = {
+    "SGD": trainer,
+    "momentum": partial(trainer, partial(optax.sgd, momentum=0.9)),
+    "Adam": partial(trainer, optax.adam),
+    "AdamW with Nesterov": partial(trainer, optax.nadamw),
+    "RMSprop": partial(trainer, optax.rmsprop),
+    "noise by keys": partial(trainer, optax.noisy_sgd),
+    "three units": partial(trainer, model=xj.mlp((2, 3, 1))),
+    "ReLU, cross-entropy": partial(
+        trainer, model=xj.mlp((2, 4, 1), hidden="relu", output="linear"), loss=xj.sigmoid_cross_entropy
+    ),
+    "three bits": partial(trainer, model=xj.mlp((3, 2, 1)), batch=xj.parity(3)),
+    "batches of 1": partial(trainer, batch_size=1),
+    "batches of 3": partial(trainer, batch_size=3),
+    "bootstrap": partial(trainer, resample=True),
+    "records": partial(trainer, record_every=7),
+    "stops when solved": partial(trainer, partial(optax.sgd, momentum=0.9), epochs=400, stop="solved"),
+    "stops on a plateau": partial(trainer, stop=xj.plateau(20, 1e-3)),
+}
+
+
+# In ulps of the largest number that a member carries: by rounding alone, and by what divides a gradient that is
+# itself little more than rounding by its own size.
+TOLERANCE = {"Adam": 4, "AdamW with Nesterov": 4, "RMSprop": 100}
+ALIKE = 2
+
+
+def floats(states):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(states) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def others(states):
+    kept = [leaf for leaf in jax.tree.leaves(states) if not jnp.issubdtype(leaf.dtype, jnp.floating)]
+    is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in kept]
+    return [np.asarray(jax.random.key_data(x) if key else x) for x, key in zip(kept, is_key, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.lenient
+@pytest.mark.parametrize("name", TRAINERS)
+def test_an_epoch_is_that_of_lanes(name):
+    made, n = TRAINERS[name](), 128
+    in_lanes, in_kernel = lanes.programs(made), pallas.programs(made, ROUTES["interpret"])
+    hparams = {"learning_rate": jnp.linspace(0.1, 2.0, n)}
+    states = in_lanes.init(jnp.arange(n, dtype=jnp.uint32), hparams)
+
+    def epochs(number):
+        return no_epochs(made) + np.asarray(number if made.record_slots is None else [number, 0, 1, *61 * [0]])
+
+    for before in (0, 40):
+        states, _ = in_lanes.advance(states, hparams, epochs(np.int32(before)), np.int32(n))
+        start = jax.tree.map(in_a_row, states)
+        wanted, wanted_info = in_lanes.advance(states, hparams, epochs(np.int32(1)), np.int32(n))
+        wanted = jax.tree.map(in_a_row, wanted)
+        got, info = in_kernel.advance(start, hparams, epochs(np.int32(1)), np.int32(n))
+        assert jax.tree.structure(got) == jax.tree.structure(wanted)
+        largest = np.nanmax([np.abs(x).reshape(-1, n).max(0) for x in floats((start, wanted))], axis=0)
+        for a, b in zip(floats(got), floats(wanted), strict=True):
+            difference = np.where(a == b, 0, np.abs(a - b)) / np.spacing(largest)
+            assert np.nanmax(difference) <= TOLERANCE.get(name, ALIKE)
+            np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
+        for a, b in zip(others(got), others(wanted), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert (info is None) == (wanted_info is None)
+        for a, b in zip(floats(info), floats(wanted_info), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["batches of 1", "records", "stops when solved"])
+def test_whole_runs_are_those_of_lanes(name):
+    made, rates = TRAINERS[name](), {"learning_rate": np.linspace(0.1, 2.0, MEMBERS)}
+    got = xj.train_ensemble(made, range(MEMBERS), rates, engine="interpret")
+    wanted = xj.train_ensemble(made, range(MEMBERS), rates, engine="lanes")
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(got.outcome, wanted.outcome)
+    if name == "stops when solved":
+        assert 0.1 < (got.outcome == xj.Outcome.SOLVED).mean() < 0.9
+        assert (got.epochs < made.epochs).any()
+
+
+def test_a_member_of_a_kernel_does_not_depend_on_its_company():
+    made = TRAINERS["stops when solved"]()
+    many = xj.train_ensemble(made, range(300), RATE, engine="interpret", chunk_size=256)
+    few = xj.train_ensemble(made, [7, 299, 130], RATE, engine="interpret")
+    for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(few), strict=True):
+        np.testing.assert_array_equal(a[[7, 299, 130]], b)
+
+
+# What is lowered for accelerators that are not here.
+
+DEVICES = {
+    "H100": ("NVIDIA H100 80GB HBM3", "cuda", 132),
+    "A100": ("NVIDIA A100-SXM4-40GB", "cuda", 108),
+    "TPU v5e": ("TPU v5e", "tpu", 1),
+}
+CALLS = {
+    "triton": ("__gpu$xla.gpu.triton", "triton_kernel_call_ffi"),
+    "triton, fast": ("__gpu$xla.gpu.triton", "triton_kernel_call_ffi"),
+    "mosaic_gpu": ("mosaic_gpu_v2",),
+    "tpu": ("tpu_custom_call",),
+}
+PLACES = [
+    ("triton", "H100"),
+    ("triton", "A100"),
+    ("triton, fast", "H100"),
+    ("mosaic_gpu", "H100"),
+    ("tpu", "TPU v5e"),
+]
+
+
+def lowered_for(device, traced_in):
+    """What `traced_in()` gives, a traced program, lowered for a device."""
+    kind, platform, cores = DEVICES[device]
+    described = AbstractDevice(device_kind=kind, num_cores=cores, platform=platform)
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=described)):
+        return traced_in().lower(lowering_platforms=(platform,)).compiler_ir("stablehlo")
+
+
+def operations(operation):
+    """All operations of a module, and of those within."""
+    yield operation
+    for region in operation.regions:
+        for block in region:
+            for inner in block:
+                yield from operations(inner.operation)
+
+
+def kernels_in(module):
+    """The kernel calls of a module: where they go, and the names of the operations of the kernel."""
+    found = []
+    for call in operations(module.operation):
+        if call.name == "stablehlo.custom_call":
+            target = ir.StringAttr(call.attributes["call_target_name"]).value
+            if any(target in names for names in CALLS.values()):
+                kernel = kernel_of(call)
+                found.append((target, {each.name.rpartition("mosaic_gpu.")[2] for each in operations(kernel)}))
+    return found
+
+
+def kernel_of(call):
+    attributes = call.attributes
+    if "mhlo.backend_config" in attributes:
+        config = ir.DictAttr(attributes["mhlo.backend_config"])
+        serialized = ir.StringAttr(config["ir" if "ir" in config else "module"]).value_bytes
+    else:
+        config = json.loads(ir.StringAttr(attributes["backend_config"]).value)
+        serialized = base64.b64decode(config["custom_call_config"]["body"])
+    context = call.context
+    context.allow_unregistered_dialects = True
+    with context:
+        return ir.Module.parse(serialized).operation
+
+
+def traced_advance(made, route, n=4_096):
+    programs = pallas.programs(made, ROUTES[route])
+    hparams = {"learning_rate": jax.ShapeDtypeStruct((n,), jnp.float32)}
+    states = jax.eval_shape(programs.init, jax.ShapeDtypeStruct((n,), jnp.uint32), hparams)
+    return programs.advance.trace(states, hparams, no_epochs(made), np.int32(0))
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize(("route", "device"), PLACES)
+def test_the_kernel_lowers(name, route, device):
+    made = TRAINERS[name]()
+    reason = pallas.unfit(made, RATE, ROUTES[route])
+    assert (reason is None) == (name not in UNFIT.get(route, ())), reason
+    if reason is None:
+        ((target, names),) = kernels_in(lowered_for(device, lambda: traced_advance(made, route)))
+        assert target in CALLS[route]
+        assert not any("dot" in name or "mma" in name or "matmul" in name for name in names), names
+
+
+# What has no kernel by Mosaic for GPUs, which lacks square roots, powers and logarithms of 1 + x.
+UNFIT = {
+    "mosaic_gpu": {"Adam", "AdamW with Nesterov", "noise by keys", "ReLU, cross-entropy", "records"},
+}
+
+
+@pytest.mark.parametrize(
+    ("device", "how"), [("H100", {"compiler_params": triton.CompilerParams()}), ("TPU v5e", {})]
+)
+def test_a_product_of_matrices_would_be_seen(device, how):
+    def kernel(x, y):
+        y[...] = jnp.dot(x[...], x[...], preferred_element_type=jnp.float32)
+
+    shape = jax.ShapeDtypeStruct((128, 128), jnp.float32)
+    (found,) = kernels_in(lowered_for(device, lambda: jax.jit(pl.pallas_call(kernel, shape, **how)).trace(shape)))
+    assert any("dot" in name or "matmul" in name for name in found[1])
+
+
+def test_only_the_fast_precision_has_approximate_instructions():
+    """An exponential is else a call of NVIDIA's library."""
+    made = TRAINERS["SGD"]()
+    exact, fast = (
+        kernels_in(lowered_for("H100", partial(traced_advance, made, route)))[0][1]
+        for route in ("triton", "triton, fast")
+    )
+    assert fast - exact == {"tt.elementwise_inline_asm"}
+    assert exact - fast >= {"tt.extern_elementwise", "arith.divf"}
+
+
+# Every operation that a route says it has.
+
+UNARY = """abs acos acosh asin asinh atan atanh cbrt ceil cos cosh erf erf_inv exp exp2 expm1 floor is_finite log
+    log1p logistic neg round rsqrt sign sin sinh sqrt square tan tanh""".split()
+OTHERS = {
+    "bitcast_convert_type": lambda x, i: lax.bitcast_convert_type(i, jnp.float32),
+    "clamp": lambda x, i: lax.clamp(np.float32(0), x, np.float32(1)),
+    "clz": lambda x, i: lax.clz(i).astype(jnp.float32),
+    "convert_element_type": lambda x, i: i.astype(jnp.float32) + (x > 0).astype(jnp.float32),
+    "integer_pow": lambda x, i: lax.integer_pow(x, 3) + lax.integer_pow(x, -1),
+    "not": lambda x, i: lax.bitwise_not(i).astype(jnp.float32),
+    "population_count": lambda x, i: lax.population_count(i).astype(jnp.float32),
+    "rem": lambda x, i: lax.rem(x, x + x),
+    "scan": lambda x, i: lax.fori_loop(0, 9, lambda _, x: x * x, x),
+    "select_n": lambda x, i: lax.select(x > x * x, x, x + x),
+    "while": lambda x, i: lax.while_loop(lambda c: c[0] < 9, lambda c: (c[0] + 1, c[1] * c[1]), (0, x))[1],
+}
+KEPT = {"broadcast_in_dim", "jit", "pjit", "elementwise_inline_asm", "elementwise_inline_asm_p"}  # seen above
+
+
+def operation_of(name):
+    """A function of a float and an integer that is, or ends in, this primitive."""
+    if name in OTHERS:
+        return OTHERS[name]
+    if name in ("and", "or", "xor") or name.startswith("shift"):
+        function = getattr(lax, name if name.startswith("shift") else f"bitwise_{name}")
+        return lambda x, i: function(i, i).astype(jnp.float32)
+    function = getattr(lax, name)
+    return lambda x, i: function(*(x for _ in range(1 if name in UNARY else 2))).astype(jnp.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("route", "device"), [place for place in PLACES if place[1] != "A100"])
+def test_a_route_has_all_operations_that_it_names(route, device):
+    route = ROUTES[route]
+    names = sorted(route.primitives - KEPT)
+
+    scalar = {dtype: jax.ShapeDtypeStruct((), dtype) for dtype in (jnp.float32, jnp.int32)}
+    arrays = [jax.ShapeDtypeStruct((1, 1_024), dtype) for dtype in scalar]
+
+    def traced(name):  # as it is to be lowered, since a trace remembers the device that it was made for
+        def once(x, i, count):
+            return operation_of(name)(x, i) + count.astype(jnp.float32), i
+
+        loop = scalar_loop(jax.make_jaxpr(once)(*scalar.values(), scalar[jnp.int32]), route)
+        assert why_not(loop, route) is None
+        return jax.jit(lambda x, i: run(loop, route, [x, i], [], jnp.ones(1, jnp.int32), np.int32(1_024))).trace(
+            *arrays
+        )
+
+    def lowered(name):
+        return kernels_in(lowered_for(device, lambda: traced(name)))
+
+    missing = [name for name in names if not lowered(name)]
+    assert not missing
