@@ -184,7 +184,8 @@ def test_the_command_reports_what_one_process_would(options, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path != alone] == ["0.json"]
     both, one = (json.loads(path.read_text()) for path in (tmp_path / "0.json", alone))
     for timed in ("seconds", "net_steps_per_second", "members_per_second"):
-        both.pop(timed, None), one.pop(timed, None)
+        both.pop(timed, None)
+        one.pop(timed, None)
     assert both == one
 
 

@@ -464,10 +464,45 @@ WRONG = {
         ValueError,
         "would have no effect",
     ),
+    "a kernel where there is none": (
+        lambda: ensemble([0], engine="pallas"),
+        ValueError,
+        "engine='pallas' is for GPUs and TPUs, and JAX runs on cpu here; available are auto, lanes, vmap,",
+    ),
+    "a step too big for a kernel": (
+        lambda: ensemble([0], trainer=train(xj.mlp((2, 100, 1))), engine="interpret"),
+        ValueError,
+        "engine='interpret' can't train this: a member would need 1,",
+    ),
+    "an epoch too long for a kernel": (
+        lambda: ensemble([0], trainer=train(xj.mlp((2, 40, 40, 1))), engine="interpret"),
+        ValueError,
+        "can't train this: an epoch may have 46,270 scalar operations; 10,000 are allowed; engine='lanes' can.",
+    ),
+    "an unknown precision": (
+        lambda: ensemble([0], precision="quick"),
+        ValueError,
+        "precision='quick' must be one of float32, fast",
+    ),
+    "a mesh of another axis": (
+        lambda: ensemble([0], mesh=jax.make_mesh((1,), ("batch",))),
+        ValueError,
+        "mesh has the axes ('batch',); its one axis must be 'member', as in jax.make_mesh((1,), ('member',)).",
+    ),
+    "a mesh of two axes": (
+        lambda: ensemble([0], mesh=jax.make_mesh((1, 1), ("member", "model"))),
+        ValueError,
+        "mesh has the axes ('member', 'model'); its one axis must be 'member'",
+    ),
+    "a number of devices as a mesh": (
+        lambda: ensemble([0], mesh=8),
+        TypeError,
+        "mesh=8 must be a jax.sharding.Mesh, such as jax.make_mesh((n,), ('member',))",
+    ),
     "an unknown engine": (
         lambda: ensemble([0], engine="vmaps"),
         ValueError,
-        "engine='vmaps' must be one of auto, lanes, vmap; did you mean 'vmap'?",
+        "engine='vmaps' must be one of auto, lanes, vmap, interpret; did you mean 'vmap'?",
     ),
     "a chunk of nothing": (lambda: ensemble([0], chunk_size=0), ValueError, "chunk_size=0 must be between 1 and"),
     "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be a whole number"),

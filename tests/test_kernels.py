@@ -3,6 +3,7 @@
 import base64
 import json
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxlib.mlir import ir
 
 import xorjax as xj
 from xorjax.engines import lanes, pallas
+from xorjax.engines.choice import choose
 from xorjax.kernel_routes import ROUTES
 from xorjax.kernels import run, scalar_loop, why_not
 from xorjax.lanes import in_a_row
@@ -144,7 +146,7 @@ PLACES = [
 ]
 
 
-def lowered_for(device, traced_in):
+def lowered_for(device, traced_in: Any):
     """What `traced_in()` gives, a traced program, lowered for a device."""
     kind, platform, cores = DEVICES[device]
     described = AbstractDevice(device_kind=kind, num_cores=cores, platform=platform)
@@ -188,7 +190,7 @@ def kernel_of(call):
 
 
 def traced_advance(made, route, n=4_096):
-    programs = pallas.programs(made, ROUTES[route])
+    programs: Any = pallas.programs(made, ROUTES[route])
     hparams = {"learning_rate": jax.ShapeDtypeStruct((n,), jnp.float32)}
     states = jax.eval_shape(programs.init, jax.ShapeDtypeStruct((n,), jnp.uint32), hparams)
     return programs.advance.trace(states, hparams, no_epochs(made), np.int32(0))
@@ -291,3 +293,55 @@ def test_a_route_has_all_operations_that_it_names(route, device):
 
     missing = [name for name in names if not lowered(name)]
     assert not missing
+
+
+# What "auto" takes on a CPU, a GPU and a TPU, and why it is no kernel.
+CHOICES = {
+    "SGD": (TRAINERS["SGD"], ["lanes", "pallas", "pallas"], ""),
+    "64 units": (partial(trainer, model=xj.mlp((2, 64, 1))), ["lanes", "lanes", "pallas"], "a member would need "),
+    "100 units": (
+        partial(trainer, model=xj.mlp((2, 100, 1))),
+        ["lanes", "lanes", "lanes"],
+        "a member would need ",
+    ),
+    "two layers": (
+        partial(trainer, model=xj.mlp((2, 40, 40, 1))),
+        ["lanes", "lanes", "lanes"],
+        "an epoch may have ",
+    ),
+    "L-BFGS": (partial(trainer, optax.lbfgs), ["lanes", "lanes", "lanes"], "is not to be had in a kernel"),
+    "bfloat16": (
+        partial(trainer, model=xj.mlp((2, 2, 1), dtype=jnp.bfloat16)),
+        ["lanes", "lanes", "lanes"],
+        "works on bfloat16, which a kernel",
+    ),
+}
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_engine_follows_from_the_program_and_the_platform(name):
+    make, wanted, why = CHOICES[name]
+    choices = [choose("auto", make(), RATE, platform=platform) for platform in ("cpu", "gpu", "tpu")]
+    assert [choice.engine.name for choice in choices] == wanted
+    for choice in choices[1:]:
+        assert (why if choice.engine.name == "lanes" else "an epoch fits a kernel: ") in choice.why
+
+
+def test_double_precision_is_for_gpus():
+    with jax.enable_x64(True):
+        made = trainer(model=xj.mlp((2, 2, 1), dtype=jnp.float64))
+        hparams = {"learning_rate": np.float64(0.5)}
+        assert pallas.unfit(made, hparams, ROUTES["triton"]) is None
+        assert "float64, which a kernel (tpu) does not" in (pallas.unfit(made, hparams, ROUTES["tpu"]) or "")
+
+
+def test_a_member_takes_less_than_200_bytes_of_a_device():
+    """Of arguments and results of the kernel's program, which has nothing else."""
+    n = 2**20
+    module = lowered_for("H100", lambda: traced_advance(TRAINERS["SGD"](), "triton", n))
+    (main,) = (each for each in operations(module.operation) if each.name == "func.func")
+    types = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value)
+    sizes = [ir.RankedTensorType(t) for t in (*types.inputs, *types.results)]
+    held = sum(int(np.prod(t.shape)) * int(str(t.element_type)[-2:]) // 8 for t in sizes)
+    assert 80 * n < held < 200 * n

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from programs import PROGRAMS
 
 import xorjax as xj
+from xorjax.scalarize import Scalars
 
 MEMBERS = 6
 
@@ -43,6 +45,12 @@ WAYS = {
 }
 
 
+def in_kernel(fn):
+    """As a kernel has it: branches, small loops and random numbers written out."""
+    scalars = Scalars(assume_finite=False, in_kernel=True)
+    return jax.jit(jax.vmap(lambda *args: scalars.inner().applied(fn, *args)))
+
+
 def objective(fn):
     """The results as one number, for its gradient with respect to the real arguments."""
 
@@ -72,6 +80,42 @@ def test_values(name, way):
     program = PROGRAMS[name]
     args = drawn(program)
     check(WAYS[way](program.fn)(*args), jax.jit(jax.vmap(program.fn))(*args), program.exact)
+
+
+@pytest.mark.slow
+@pytest.mark.lenient
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_values_in_a_kernel(name):
+    program = PROGRAMS[name]
+    args = drawn(program)
+    check(in_kernel(program.fn)(*args), jax.jit(jax.vmap(program.fn))(*args), program.exact)
+
+
+DRAWS = {
+    **{
+        f"bits of {bits}": lambda key, bits=bits: jax.random.bits(key, (3,), f"uint{bits}") for bits in (8, 16, 32)
+    },
+    "uniform": lambda key: jax.random.uniform(key, (2, 2)),
+    "normal": lambda key: jax.random.normal(key, (3,)),
+    "integers": lambda key: jax.random.randint(key, (4,), -5, 1_000),
+    "coins": lambda key: jax.random.bernoulli(key, 0.3, (5,)),
+    "permutations": lambda key: jax.random.permutation(key, 7),
+    "rows": lambda key: jax.random.permutation(key, jnp.arange(6.0).reshape(3, 2)),
+    "keys of keys": lambda key: jax.random.key_data(jax.random.split(jax.random.split(key)[1], (2, 2))),
+    "a key by its number": lambda key: jax.random.bits(jax.random.fold_in(key, jax.random.bits(key)), (2,)),
+    "a key of its own": lambda key: jax.random.bits(jax.random.key(7)) ^ jax.random.bits(key),
+    "one of two keys": lambda key: jax.random.bits(
+        lax.cond(jax.random.bits(key) > np.uint32(2**31), lambda: key, lambda: jax.random.fold_in(key, 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("partitionable", [True, False])
+@pytest.mark.parametrize("name", DRAWS)
+def test_random_numbers_in_a_kernel(name, partitionable):
+    keys = jax.random.split(jax.random.key(3), 40)
+    with jax.threefry_partitionable(partitionable):
+        check(in_kernel(DRAWS[name])(keys), jax.jit(jax.vmap(DRAWS[name]))(keys), name != "normal")
 
 
 @pytest.mark.lenient

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -78,7 +79,7 @@ def test_bits_do_not_depend_on_the_devices():
     assert of_eight["mean"] == float(found.mean)
 
 
-def mesh_of(*processes):
+def mesh_of(*processes) -> Any:
     """A mesh of devices of these processes, as far as sharing members asks."""
     devices = np.array([SimpleNamespace(process_index=p) for p in processes], dtype=object)
     return SimpleNamespace(devices=devices, size=len(processes))

@@ -31,17 +31,12 @@ class Words:
     second: Any
 
 
-def _is_default(aval: Any) -> bool:
+def is_default(aval: Any) -> bool:
+    """Whether this is of keys of the default generator."""
     return str(aval.dtype) == "key<fry>"
 
 
-def _keys(scalars: Any, value: Any) -> list[Words]:
-    if isinstance(value, np.ndarray):
-        return list(value.flat)
-    return list(_wrapped(scalars.apart(jax.random.key_data(value))).flat)  # a constant of the program
-
-
-def _wrapped(words: np.ndarray) -> np.ndarray:
+def wrapped(words: np.ndarray) -> np.ndarray:
     """Words (…, 2) as keys (…)."""
     pairs = [Words(*pair) for pair in words.reshape(-1, 2)]
     return objects(pairs, words.shape[:-1])
@@ -66,7 +61,7 @@ def _written(scalars: Any, function: Callable[..., Any], *values: np.ndarray) ->
 
 def _drawn(scalars: Any, eqn: Equation, function: Callable[..., Any], keys: Any, *others: Any) -> np.ndarray:
     """`function(words, other)` for every key, (keys, …)."""
-    each = _keys(scalars, keys)
+    each = list(scalars.apart(keys).flat)
     per_key = [scalars.apart(other).flat for other in others]
     return np.stack(
         alike(
@@ -86,7 +81,7 @@ def _generator() -> Any:
 
 def _random_bits(scalars: Any, eqn: Equation, keys: Any) -> Any:
     bit_width, shape = eqn.params["bit_width"], eqn.params["shape"]
-    if not _is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
+    if not is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
         return NotImplemented
     drawn = _drawn(scalars, eqn, lambda words: _generator().random_bits(words, bit_width, shape), keys)
     return [drawn.reshape(eqn.outvars[0].aval.shape)]
@@ -94,36 +89,36 @@ def _random_bits(scalars: Any, eqn: Equation, keys: Any) -> Any:
 
 def _random_split(scalars: Any, eqn: Equation, keys: Any) -> Any:
     shape = eqn.params["shape"]
-    if not _is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
+    if not is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
         return NotImplemented
     drawn = _drawn(scalars, eqn, lambda words: _generator().split(words, shape), keys)
-    return [_wrapped(drawn.reshape(*eqn.outvars[0].aval.shape, 2))]
+    return [wrapped(drawn.reshape(*eqn.outvars[0].aval.shape, 2))]
 
 
 def _random_fold_in(scalars: Any, eqn: Equation, keys: Any, numbers: Any) -> Any:
-    if not _is_default(eqn.invars[0].aval):
+    if not is_default(eqn.invars[0].aval):
         return NotImplemented
     shape = eqn.outvars[0].aval.shape
     numbers = np.broadcast_to(scalars.apart(numbers), shape)
     drawn = _drawn(scalars, eqn, lambda words, number: _generator().fold_in(words, number), keys, numbers)
-    return [_wrapped(drawn.reshape(*shape, 2))]
+    return [wrapped(drawn.reshape(*shape, 2))]
 
 
 def _random_seed(scalars: Any, eqn: Equation, seeds: Any) -> Any:
-    if not _is_default(eqn.outvars[0].aval):
+    if not is_default(eqn.outvars[0].aval):
         return NotImplemented
     each = [_written(scalars, _generator().seed, objects([seed], ())) for seed in scalars.apart(seeds).flat]
-    return [_wrapped(np.stack(alike(*each)).reshape(*eqn.outvars[0].aval.shape, 2))]
+    return [wrapped(np.stack(alike(*each)).reshape(*eqn.outvars[0].aval.shape, 2))]
 
 
 def _random_wrap(scalars: Any, eqn: Equation, words: Any) -> Any:
-    return [_wrapped(scalars.apart(words))] if _is_default(eqn.outvars[0].aval) else NotImplemented
+    return [wrapped(scalars.apart(words))] if is_default(eqn.outvars[0].aval) else NotImplemented
 
 
 def _random_unwrap(scalars: Any, eqn: Equation, keys: Any) -> Any:
-    if not _is_default(eqn.invars[0].aval):
+    if not is_default(eqn.invars[0].aval):
         return NotImplemented
-    return [_unwrapped(_keys(scalars, keys), eqn.invars[0].aval.shape)]
+    return [_unwrapped(list(scalars.apart(keys).flat), eqn.invars[0].aval.shape)]
 
 
 def _iota_2x32(scalars: Any, eqn: Equation) -> list[np.ndarray]:

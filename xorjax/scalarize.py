@@ -23,7 +23,7 @@ from xorjax.jaxprs import Equation, as_known, bodies, bound, is_literal, literal
 from xorjax.scalar_control import CONTROL_FLOW, from_leaves
 from xorjax.scalar_indexing import INDEXING_RULES
 from xorjax.scalar_kernel import KERNEL_RULES
-from xorjax.scalar_random import Words, key_of
+from xorjax.scalar_random import Words, is_default, key_of, wrapped
 from xorjax.scalar_reductions import REDUCTION_RULES
 from xorjax.scalar_rules import (
     ARRAY_RULES,
@@ -193,11 +193,14 @@ class Scalars:
         if isinstance(value, np.ndarray):
             return value
         if id(value) not in self._apart:
-            parts = [value]
-            if value.ndim:
-                flat = lax.reshape(value, (value.size,))
-                parts = [lax.squeeze(part, (0,)) for part in lax.split(flat, (1,) * value.size)]
-            elements = objects(parts, value.shape)
+            if self.in_kernel and is_default(value):
+                elements = wrapped(self.apart(jax.random.key_data(value)))
+            else:
+                parts = [value]
+                if value.ndim:
+                    flat = lax.reshape(value, (value.size,))
+                    parts = [lax.squeeze(part, (0,)) for part in lax.split(flat, (1,) * value.size)]
+                elements = objects(parts, value.shape)
             self._apart[id(value)] = value, elements
             self._whole[id(elements)] = value, elements
         return self._apart[id(value)][1]
