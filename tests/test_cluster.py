@@ -72,8 +72,12 @@ def process(coordinator, n, number, task):
         elif task == "waiting" and int(number) == 1:
             print("training", flush=True)
             time.sleep(SECONDS)
-        elif task == "failing" and int(number) == 1:
+        elif task == f"failing {number}":
             raise ValueError("this one is broken")
+        elif task == "other seeds":
+            xj.train_ensemble(made(), range(100 + int(number)), {"learning_rate": 1.0}, mesh=mesh)
+        elif task == "another trainer":
+            xj.train_ensemble(made(3_000 + int(number)), range(100), {"learning_rate": 1.0}, mesh=mesh)
 
 
 def free_port():
@@ -153,11 +157,25 @@ def test_the_others_of_one_that_is_killed_end_with_an_error(task, n, victim):
     assert time.monotonic() - killed < LIMIT
 
 
-def test_the_others_of_one_that_fails_end_with_an_error():
-    (first, _, told), (second, _, said) = ended(of_task("failing", 2), LIMIT)
-    assert (first, second) == (cluster.OTHER_DIED, 1)
-    assert "process 1 died or left; process 0 ends too" in told
+@pytest.mark.parametrize("failing", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_the_others_of_one_that_fails_end_with_an_error(failing):
+    found = ended(of_task(f"failing {failing}", 2), LIMIT)
+    (code, _, said), (other_code, _, told) = found[failing], found[1 - failing]
+    assert (code, other_code) == (1, cluster.OTHER_DIED), (said, told)
+    assert f"process {failing} died or left; process {1 - failing} ends too" in told
     assert "ValueError: this one is broken" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("other seeds", "members: <Members: 101 seed> "), ("another trainer", "trainer: 3001 epochs ")],
+)
+def test_processes_that_make_different_calls(task, message):
+    for code, _, err in ended(of_task(task, 2), LIMIT):
+        assert code == 1, err
+        assert f"ValueError: {message}" in err
+        assert "in process 0; all must make the same call." in err
 
 
 OPTIONS = ["--seeds", "300", "--epochs", "2000", "--learning-rate", "0.5,2"]

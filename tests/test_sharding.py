@@ -53,6 +53,12 @@ def main() -> None:
             mesh = jax.make_mesh((n,), ("member",), devices=jax.devices()[:n])
             found[f"{name}, {n} devices"] = digest(name, mesh)
     found["stopping, all devices"] = digest("stopping")
+    last = jax.make_mesh((1,), ("member",), devices=jax.devices()[-1:])
+    found["stopping, the last device"] = digest("stopping", last)
+    with jax.set_mesh(jax.make_mesh((4,), ("other",), devices=jax.devices()[:4])):
+        found["stopping, in another mesh"] = digest("stopping")
+    with jax.default_device(jax.devices()[3]):
+        found["stopping, a default device"] = digest("stopping")
     reduced = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=accumulators.moments())
     print(json.dumps({"devices": len(jax.devices()), "digests": found, "mean": float(reduced.mean)}))
 
@@ -74,7 +80,7 @@ def test_bits_do_not_depend_on_the_devices():
     one = jax.make_mesh((1,), ("member",), devices=jax.devices()[:1])
     alone = {name: digest(name, one) for name in CASES}
     assert of_eight["digests"] == {key: alone[key.partition(",")[0]] for key in of_eight["digests"]}
-    assert len(of_eight["digests"]) == 6
+    assert len(of_eight["digests"]) == 9
     found = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=accumulators.moments())
     assert of_eight["mean"] == float(found.mean)
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import optax
 
-from xorjax.chunks import Prepared, compiled_advance, members_to_train, prepared
+from xorjax.chunks import Prepared, compiled_advance, prepared
 from xorjax.engines import Engine, lanes, pallas, vmap
 from xorjax.engines.choice import KERNELS
 from xorjax.ensemble import n_threads, rounded_up, shares, train_ensemble
@@ -185,8 +185,7 @@ class _Work:
         self.bytes_per_member = (held - memory.alias_size_in_bytes) / chunk_size
 
     def run(self, epochs: int, chunk: Prepared) -> None:
-        members = members_to_train(chunk.counts)
-        jax.block_until_ready(self.advance(chunk.states, chunk.hparams, np.int32(epochs), members))
+        jax.block_until_ready(self.advance(chunk.states, chunk.hparams, np.int32(epochs), chunk.counts))
 
     def seconds(self, epochs: int) -> float:
         begun = time.perf_counter()

@@ -82,8 +82,9 @@ def prepared(
     order[~is_member] = np.arange(n, chunk_size)
     held = np.minimum(order, n - 1).reshape(-1)
     seeds, hparams = engine.placed((seeds[held].astype(np.uint32), jax.tree.map(lambda leaf: leaf[held], hparams)))
-    hparams = jax.tree.map(jnp.asarray, hparams)
-    states = engine.programs(trainer).init(jnp.asarray(seeds), hparams)
+    with engine.context():
+        hparams = jax.tree.map(jnp.asarray, hparams)
+        states = engine.programs(trainer).init(jnp.asarray(seeds), hparams)
     return Prepared(states, hparams, order.reshape(-1).astype(np.int32), counts)
 
 
@@ -92,23 +93,20 @@ def compiled(engine: Engine, trainer: Trainer, like: Prepared) -> Compiled:
     programs: Any = engine.programs(trainer)  # jitted functions
     states, hparams, order, _ = like
     arrange = None
-    if trainer.stops and programs.arrange is not None:
-        arrange = programs.arrange.lower(states, hparams, order).compile()
-    finish = programs.finish.lower(states, hparams).compile()
-    observe = programs.observe and programs.observe.lower(states, hparams).compile()
+    with engine.context():
+        if trainer.stops and programs.arrange is not None:
+            arrange = programs.arrange.lower(states, hparams, order).compile()
+        finish = programs.finish.lower(states, hparams).compile()
+        observe = programs.observe and programs.observe.lower(states, hparams).compile()
     return Compiled(compiled_advance(engine, trainer, states, hparams), observe, finish, arrange)
 
 
 def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Callable[..., Any]:
     programs: Any = engine.programs(trainer)
-    members = members_to_train(np.zeros(engine.n_shards, np.int32))
-    lowered = programs.advance.lower(states, hparams, no_epochs(trainer), members)
-    return lowered.compile(engine.compiler_options())
-
-
-def members_to_train(counts: np.ndarray) -> np.ndarray | np.int32:
-    """What `advance` is told of how many members each device has."""
-    return counts[0] if len(counts) == 1 else counts
+    with engine.context():
+        none = np.zeros(engine.n_shards, np.int32)
+        lowered = programs.advance.lower(states, hparams, no_epochs(trainer), none)
+        return lowered.compile(engine.compiler_options())
 
 
 class Chunk:
@@ -122,7 +120,7 @@ class Chunk:
 
     def train(self, epochs: Any) -> Info | None:
         """Trains on whoever has not stopped; what is reported, (slots, members)."""
-        outs = self._programs.advance(self._states, self._hparams, epochs, members_to_train(self._n_trained))
+        outs = self._programs.advance(self._states, self._hparams, epochs, self._n_trained)
         self._states, infos = jax.block_until_ready(outs)
         return jax.tree.map(lambda info: self._by_member(np.asarray(info).T).T, infos)
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from xorjax._checks import whole_number
 AXIS = "member"
 MAX_PROCESSES = 2**16
 HEARTBEAT_SECONDS = 30  # after which JAX itself ends all processes, for one whose machine is gone
+START_SECONDS, LATE_SECONDS = 300, 10  # for all processes to be there, and before the wait is spoken of
 CONNECT_SECONDS = 60
 FAREWELL, DIED = b"F", b"D"
 OTHER_DIED = 3  # exit code
@@ -60,23 +61,29 @@ def joined(
     if PATIENCE not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}=2000000".strip()
     jax.config.update("jax_enable_preemption_service", False)  # which makes SIGTERM do nothing
+    where = f"at {coordinator} " if coordinator else ""
+    late = threading.Timer(LATE_SECONDS, _report, [f"waiting {where}for all processes, {START_SECONDS} s at most"])
+    late.start()
     try:
         jax.distributed.initialize(
             coordinator,
             num_processes,
             process_id,
             cluster_detection_method="deactivate" if coordinator else None,
+            initialization_timeout=START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except ValueError as error:
         raise ValueError(f"{coordinator=} must be given, as JAX recognises no cluster here: {error}") from error
+    finally:
+        late.cancel()
     line = _Line(coordinator)
     try:
         yield Mesh(np.array(jax.devices()), (AXIS,))
         of_all_processes(None)
     except BaseException as error:
         line.hang_up()
-        _leave_with(error)
+        _leave_with(error, line)
         raise
     line.say_farewell()
     jax.distributed.shutdown()
@@ -97,7 +104,11 @@ def check_job(coordinator: Any, num_processes: Any, process_id: Any) -> None:
     whole_number("process_id", process_id, 0, n - 1, "num_processes - 1")
 
 
-def _leave_with(error: BaseException) -> None:
+def _report(what: str) -> None:
+    os.write(2, f"xorjax: {what}.\n".encode())
+
+
+def _leave_with(error: BaseException, line: "_Line") -> None:
     """Ends this process without JAX's barrier at its exit, in which it would wait for those that still train."""
     code = getattr(error, "exit_code", 1)
     if isinstance(error, SystemExit):
@@ -106,6 +117,7 @@ def _leave_with(error: BaseException) -> None:
     def leave() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
+        line.wait_for_the_end()
         os._exit(code)
 
     atexit.register(leave)
@@ -118,21 +130,39 @@ def of_all_processes(thing: Any) -> list[Any]:
       RuntimeError: if another process is gone.
     """
     sent = np.frombuffer(pickle.dumps(thing), np.uint8)
-    try:
-        lengths = _of_all(np.array([sent.size], np.int32)).reshape(-1)
-        padded = np.zeros(lengths.max(), np.uint8)
-        padded[: sent.size] = sent
-        received = _of_all(padded).reshape(len(lengths), -1)
-    except Exception as error:  # ValueError or RuntimeError, by platform and version
-        time.sleep(2 * GRACE_SECONDS)  # in which a process of `joined` hears who it is, and ends
-        raise RuntimeError(f"another process is gone: {str(error).splitlines()[0]}") from error
+    length = np.array([sent.size], np.int64)
+    lengths = _of_all(length.view(np.uint8)).view(np.int64).reshape(-1)  # 64 bits would not arrive whole
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: sent.size] = sent
+    received = _of_all(padded)
     return [pickle.loads(row[:n].tobytes()) for row, n in zip(received, lengths, strict=True)]
 
 
-def _of_all(array: np.ndarray) -> np.ndarray:
+def _of_all(words: np.ndarray) -> np.ndarray:
+    """Bytes of each process, (processes, bytes)."""
     from jax.experimental.multihost_utils import process_allgather
 
-    return np.asarray(process_allgather(array))
+    try:
+        return np.array(process_allgather(words)).reshape(jax.process_count(), -1)
+    except (ValueError, RuntimeError) as error:  # either, by platform and version
+        time.sleep(2 * GRACE_SECONDS)  # in which a process of `joined` hears who is gone, and ends
+        raise RuntimeError(f"processes could not be put together: {str(error).splitlines()[0]}") from error
+
+
+def check_alike(call: Mapping[str, str]) -> None:
+    """Checks that all processes make the same call, described in words.
+
+    Raises:
+      ValueError: naming what differs, and in which process.
+    """
+    first, *others = of_all_processes(dict(call))
+    for number, other in enumerate(others, 1):
+        for name in {**first, **other}:
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"{name}: {other.get(name)} in process {number}, and {first.get(name)} in process 0; all must "
+                    f"make the same call."
+                )
 
 
 class _Line:
@@ -140,15 +170,18 @@ class _Line:
 
     def __init__(self, coordinator: str | None):
         self._peers: dict[int, socket.socket] = {}
-        self._is_over = threading.Event()
-        self._heard = threading.Lock()
+        self._is_over, self._leaves = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self._listeners: list[threading.Thread] = []
         me, n = jax.process_index(), jax.process_count()
         server = None
         if me == 0:
-            host = coordinator.rpartition(":")[0].strip("[]") if coordinator else socket.gethostname()
-            server = socket.create_server((host, 0), backlog=n)
+            both = socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if both else socket.AF_INET
+            server = socket.create_server(("", 0), family=family, backlog=n, dualstack_ipv6=both)
             server.settimeout(CONNECT_SECONDS)
-        address = server and (server.getsockname()[:2], secrets.token_bytes(16))
+        host = coordinator.rpartition(":")[0].strip("[]") if coordinator else socket.gethostname()
+        address = server and ((host, server.getsockname()[1]), secrets.token_bytes(16))
         (where, token), *_ = of_all_processes(address)  # which connects XLA's collectives, while all are here
         if server is None:
             peer = socket.create_connection(where, CONNECT_SECONDS)
@@ -167,20 +200,30 @@ class _Line:
         peer.settimeout(None)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._peers[number] = peer
-        threading.Thread(target=self._listen, args=(peer, number), daemon=True).start()
+        listener = threading.Thread(target=self._listen, args=(peer, number), daemon=True)
+        self._listeners.append(listener)
+        listener.start()
 
     def _listen(self, peer: socket.socket, number: int) -> None:
         said = b""
         with suppress(OSError):
             said = peer.recv(5, socket.MSG_WAITALL)
-        if said.startswith(FAREWELL) or self._is_over.is_set():
+        if said.startswith(FAREWELL):
             return
-        self._heard.acquire()  # and never released: the first news counts
+        with self._lock:
+            is_news = not self._is_over.is_set()
+            self._is_over.set()
+        # Who left by itself may have told why, and this process may be about to say the same.
+        if not is_news or (said and self._leaves.wait(GRACE_SECONDS)):
+            with suppress(OSError):
+                while peer.recv(64):
+                    pass
+            return
         if said.startswith(DIED):
             number = int.from_bytes(said[1:], "big")
         self._say(DIED + number.to_bytes(4, "big"))
-        time.sleep(GRACE_SECONDS)
-        os.write(2, f"xorjax: process {number} died or left; process {jax.process_index()} ends too.\n".encode())
+        _report(f"process {number} died or left; process {jax.process_index()} ends too")
+        self.wait_for_the_end()
         os._exit(OTHER_DIED)
 
     def _say(self, what: bytes) -> None:
@@ -195,7 +238,13 @@ class _Line:
 
     def hang_up(self) -> None:
         """This process leaves before the others have done."""
+        self._leaves.set()
         self._is_over.set()
-        for peer in self._peers.values():
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
+        self._say(DIED + jax.process_index().to_bytes(4, "big"))
+
+    def wait_for_the_end(self) -> None:
+        """For the others to end, which JAX would abort where process 0 ended before them."""
+        if jax.process_index() == 0:
+            for listener in self._listeners:
+                if listener is not threading.current_thread():
+                    listener.join(2 * GRACE_SECONDS)

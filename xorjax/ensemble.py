@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from xorjax._checks import real_number, whole_number
 from xorjax.chunks import Chunk, Compiled, Work, compiled, prepared, trained
-from xorjax.cluster import of_all_processes
+from xorjax.cluster import check_alike, of_all_processes
 from xorjax.engines import Engine
 from xorjax.engines.choice import choose
 from xorjax.members import Members, members_of
@@ -30,7 +30,7 @@ from xorjax.reduction import Accumulator, combined
 from xorjax.results import Result
 from xorjax.rounds import rounds
 from xorjax.sharding import checked_mesh, devices_here, is_shared, members_here, on_devices
-from xorjax.training import Trainer
+from xorjax.training import Trainer, described
 
 REPORT_SECONDS = 0.1
 STOPPING_FACTOR = 32  # chunks are so much larger where members stop: a block is trained until its last one does
@@ -172,6 +172,8 @@ def train_blocks(
         raise TypeError(f"{progress=} must be a function of done and total.")
     report = progress or (lambda done, total: None)
     limit = math.inf if seconds is None else seconds
+    if is_shared(mesh):
+        check_alike({"members": members.described(), "trainer": described(trainer, members), "engine": engine})
     spread = on_devices(chosen, devices_here(mesh))
     return _chunks(trainer, members, here, spread, chunk_size * spread.n_shards, block_size, limit, report)
 

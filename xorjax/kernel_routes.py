@@ -19,11 +19,12 @@ from jax import lax
 # what some lower besides.
 COMMON = frozenset(
     """abs add and bitcast_convert_type broadcast_in_dim clamp convert_element_type cos div eq exp exp2 ge gt
-    integer_pow jit le log logistic lt max min mul ne neg not or pjit rsqrt scan select_n shift_left
+    jit le log logistic lt max min mul ne neg not or pjit rsqrt scan select_n shift_left
     shift_right_arithmetic shift_right_logical sign sin square sub tanh while xor""".split()
 )
 LARGER = frozenset(
-    "ceil erf_inv floor is_finite log1p nextafter population_count pow rem sqrt tan atan2 clz".split()
+    """atan2 ceil clz erf_inv floor integer_pow is_finite log1p nextafter population_count pow rem sqrt
+    tan""".split()
 )
 TRITON = frozenset("acos acosh asin asinh atan atanh cbrt cosh expm1 sinh".split())
 TPU = frozenset("erf round".split())

@@ -63,10 +63,10 @@ def why_not(closed: Any, route: Route) -> str | None:
 
 
 def _equations(closed: Any) -> list[Equation]:
-    """Those of a jaxpr, and those within."""
+    """Those of a jaxpr, and before each those within it."""
     found = []
     for eqn in opened(closed)[0].eqns:
-        found += [eqn, *(inner for body in bodies(eqn) for inner in _equations(body))]
+        found += [*(inner for body in bodies(eqn) for inner in _equations(body)), eqn]
     return found
 
 

@@ -94,7 +94,7 @@ def scan(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
         columns,
         length=length,
         reverse=eqn.params["reverse"],
-        unroll=eqn.params["unroll"],
+        unroll=1 if scalars.in_kernel else eqn.params["unroll"],
     )
     stacked = iter(ys)
     ys_avals = [v.aval for v in eqn.outvars[n_carry:]]

@@ -53,6 +53,24 @@ def _add(scalars: Any, eqn: Equation, *operands: Any) -> list[np.ndarray]:
     return [objects([scalars.scalar("add", lax.add, *pair) for pair in pairs], shape)]
 
 
+def _one_minus_square(scalars: Any, eqn: Equation, x: Any) -> list[np.ndarray]:
+    one = eqn.invars[0].aval.dtype.type(1)
+
+    def written(e: Any) -> Any:
+        less, more = scalars.scalar("sub", lax.sub, one, e), scalars.scalar("add", lax.add, one, e)
+        return scalars.scalar("mul", lax.mul, less, more)
+
+    return [objects(list(map(written, scalars.apart(x).flat)), eqn.outvars[0].aval.shape)]
+
+
+def _empty(scalars: Any, eqn: Equation) -> list[np.ndarray]:
+    return [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+
+
+def _as_it_was(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
+    return list(operands)
+
+
 def _chosen(scalars: Any, index: Any, cases: Sequence[np.ndarray]) -> np.ndarray:
     elements = zip(*(case.flat for case in alike(*cases)), strict=True)
     return objects([scalars.selected(index, *each) for each in elements], cases[0].shape)
@@ -63,6 +81,9 @@ KERNEL_RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys((*CHECKPOINTS, "custom_jvp_call", "custom_vjp_call"), inlined),
     "add_any": _add,
     "cond": _cond,
-    "optimization_barrier": lambda scalars, eqn, *operands: list(operands),
+    "empty2": _empty,  # which a loop fills
+    "one_minus_square": _one_minus_square,
+    "optimization_barrier": _as_it_was,
     "scan": _scan,
+    "stop_gradient": _as_it_was,
 }

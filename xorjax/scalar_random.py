@@ -54,7 +54,7 @@ def key_of(words: np.ndarray) -> Any:
 
 def _written(scalars: Any, function: Callable[..., Any], *values: np.ndarray) -> np.ndarray:
     """What a function of arrays gives for these, as the program that it is says."""
-    shapes = [jax.ShapeDtypeStruct(v.shape, v.flat[0].dtype) for v in values]
+    shapes = [jax.ShapeDtypeStruct(v.shape, v.flat[0].dtype) for v in values]  # never empty
     (out,) = scalars.evaluate(*opened(jax.make_jaxpr(function)(*shapes)), values)
     return scalars.apart(out)
 
@@ -131,6 +131,8 @@ def _threefry2x32(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     shape = eqn.outvars[0].aval.shape
     if prod(shape) > MAX_APART:
         return NotImplemented
+    if not prod(shape):
+        return [np.zeros(shape, np.uint32)] * 2
     arrays = alike(*np.broadcast_arrays(*map(scalars.apart, operands)))
     pairs = [_hashed(scalars, *each) for each in zip(*(a.flat for a in arrays), strict=True)]
     return [objects(list(words), shape) for words in zip(*pairs, strict=True)]

@@ -177,6 +177,8 @@ class Scalars:
 
     def as_it_is(self, eqn: Equation, operands: Sequence[Value]) -> Sequence[Value]:
         """An operation on assembled arrays."""
+        if self.in_kernel and all(isinstance(x, np.ndarray) and x.dtype != object for x in operands):
+            return _computed(lambda *arrays: bound(eqn, arrays), operands, {})
         arrays = [self.whole(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
         outs = bound(eqn, arrays)
         self.count[0] += sum(prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
@@ -238,6 +240,8 @@ class Scalars:
         simple = simplified(name, operands, is_tame)
         if simple is not None:
             return simple
+        if known and self.in_kernel:  # where every operation is to be one of vectors
+            return _computed(operation, operands, params)[()]
         key = (name, *(item for item in params.items() if item[1] is not None), *map(_identity, operands))
         if key not in self._written:
             self.count[0] += 1
@@ -257,10 +261,11 @@ class Scalars:
             return elements[0]
         if isinstance(elements[0], Words):
             return Words(*(self.selected(index, *each) for each in zip(*map(astuple, elements), strict=True)))
-        if self.in_kernel and len(elements) > 2:
+        if self.in_kernel and index.dtype != np.bool_:
+            first, *others = elements
             is_first = self.scalar("eq", lax.eq, index, index.dtype.type(0))
             before = self.scalar("sub", lax.sub, index, index.dtype.type(1))
-            return self.choose(is_first, elements[0], self.selected(before, *elements[1:]))
+            return self.choose(is_first, first, self.selected(before, *others) if len(others) > 1 else others[0])
         return self.scalar("select_n", lax.select_n, index, *elements)
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
@@ -277,6 +282,13 @@ class Scalars:
 
     def all_leaves(self, values: Sequence[Value], avals: Sequence[Any]) -> list[Any]:
         return [leaf for value, aval in zip(values, avals, strict=True) for leaf in self.leaves(value, aval)]
+
+
+def _computed(operation: Callable[..., Any], operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    """What an operation makes of known operands, now."""
+    with jax.ensure_compile_time_eval():
+        outs = operation(*map(jnp.asarray, operands), **params)
+    return jax.tree.map(as_known, outs)
 
 
 def _identity(element: Any) -> Any:

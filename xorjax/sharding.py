@@ -101,6 +101,7 @@ def on_devices(engine: Engine, devices: tuple[Any, ...]) -> Engine:
         programs=lambda trainer: _programs(engine, trainer, mesh),
         n_shards=len(devices),
         placed=lambda arrays: jax.device_put(arrays, NamedSharding(mesh, _SHARDED)),
+        context=lambda: jax.set_mesh(mesh),  # whichever the caller has set
     )
 
 
@@ -122,7 +123,7 @@ def _programs(engine: Engine, trainer: Trainer, mesh: Mesh) -> Programs:
         return _lifted(inner.init(seeds, hparams))
 
     def advance(states: State, hparams: HParams, epochs: Any, members: Any) -> Any:
-        states, infos = inner.advance(_lowered(states), hparams, epochs, members[0])
+        states, infos = inner.advance(_lowered(states), hparams, epochs, members)
         return _lifted(states), infos
 
     def observe(states: State, hparams: HParams) -> Any:

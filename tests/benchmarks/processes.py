@@ -2,9 +2,11 @@
 
     python tests/benchmarks/processes.py --rounds 5
 
-Each way trains as many members for as many epochs, in turn, once all is compiled; a way's time is that of its slowest
+Each way trains as many members for as many epochs, in turn, once all is compiled; its time is that of its slowest
 process. Two processes share the members, and have the cores to themselves, one thread each.
 """
+
+# pyright: reportOptionalMemberAccess=false
 
 import argparse
 import os

@@ -5,6 +5,7 @@ members: a member's bits must not depend on its company.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from xorjax.problems import HParams
@@ -22,7 +23,8 @@ class Programs(NamedTuple):
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
       advance: `advance(state, hparams, epochs, members) -> (State, Info | None)`; epochs (as the trainer's) and
-        members traced int32, those after the first `members` need not be trained; Info (slots, chunk).
+        members (shards,) traced int32, those of a shard after its first `members` need not be trained; Info
+        (slots, chunk).
       observe: `observe(state, hparams) -> Record`, or None where nothing but loss and accuracy is recorded.
       finish: `finish(state, hparams) -> Result`.
       arrange: `arrange(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
@@ -48,6 +50,7 @@ class Engine(NamedTuple):
       compiler_options: for `advance`.
       n_shards: devices that a chunk is spread over, each with as many of its members' places.
       placed: arrays with a leading axis of members where the programs want them.
+      context: in which the programs are traced.
     """
 
     name: str
@@ -57,3 +60,4 @@ class Engine(NamedTuple):
     compiler_options: Callable[[], dict[str, str]]
     n_shards: int = 1
     placed: Callable[[Any], Any] = lambda arrays: arrays
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext

@@ -128,7 +128,7 @@ def _advance(
         return lax.while_loop(lambda carry: carry[0] * size < members, train_block, start)[1]
 
     blocks = [in_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
-    outs = natively(train, depth, epochs, members, *old, *blocks)
+    outs = natively(train, depth, epochs, members[0], *old, *blocks)
     states, infos = jax.tree.unflatten(out_tree, outs)
     return states, jax.tree.map(in_a_row, infos)
 

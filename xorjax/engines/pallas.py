@@ -80,7 +80,7 @@ def _advance(
     given = [jnp.moveaxis(leaf, 0, -1) for leaf in jax.tree.leaves(hparams)]
     rows = [_in_rows(leaf) for leaf in [*leaves, *given]]
     counts = jnp.reshape(jnp.asarray(epochs, jnp.int32), (-1,))
-    carried, reports = run(closed, route, rows[: len(leaves)], rows[len(leaves) :], counts, members)
+    carried, reports = run(closed, route, rows[: len(leaves)], rows[len(leaves) :], counts, members[0])
     news = [_out_of_rows(new, leaf) for new, leaf in zip(carried, leaves, strict=True)]
     return jax.tree.unflatten(tree, news), Info(*reports) if reports else None
 
@@ -99,9 +99,10 @@ def _planned(
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
     states, state_tree = jax.tree.flatten(state)
 
-    def span(states_in: Sequence[Any], hparams: HParams, epochs: Any) -> Any:
-        given = [_unpacked(x, like) for x, like in zip(states_in, states, strict=True)]
-        new, info = trainer.span(jax.tree.unflatten(state_tree, given), hparams, epochs)
+    def span(carried: Sequence[Any], given: Sequence[Any], epochs: Any) -> Any:
+        state = [_unpacked(x, like) for x, like in zip(carried, states, strict=True)]
+        own = [_unpacked(x, like) for x, like in zip(given, leaves, strict=True)]
+        new, info = trainer.span(jax.tree.unflatten(state_tree, state), jax.tree.unflatten(tree, own), epochs)
         return list(map(_packed, jax.tree.leaves(new))), info
 
     for leaf in states:
@@ -112,11 +113,13 @@ def _planned(
             return None, f"it carries a {leaf.dtype}, which is not of JAX's default generator"
     if trainer.record_slots is not None and not route.reports:
         return None, f"it records, which a kernel ({route.name}) does not"
-    packed = jax.eval_shape(lambda states: list(map(_packed, states)), states)
-    for leaf in [*packed, *leaves]:
+    packed, given = jax.eval_shape(lambda *trees: [list(map(_packed, tree)) for tree in trees], states, leaves)
+    for leaf in [*packed, *given]:
         if not 0 < prod(leaf.shape) <= MAX_APART:
             return None, f"it carries an array of {prod(leaf.shape):,} numbers"
-    closed = jax.make_jaxpr(span)(packed, hparams, jax.ShapeDtypeStruct((), jnp.int32))
+        if leaf.dtype.name not in route.dtypes:
+            return None, f"it carries {leaf.dtype.name}, which a kernel ({route.name}) does not hold"
+    closed = jax.make_jaxpr(span)(packed, given, jax.ShapeDtypeStruct((), jnp.int32))
     operations = bound_on_operations(closed)
     if operations > MAX_OPERATIONS:
         return None, f"an epoch may have {operations:,} scalar operations; {MAX_OPERATIONS:,} are allowed"
