@@ -371,7 +371,7 @@ CHOICES = {
     "bfloat16": (
         partial(trainer, model=xj.mlp((2, 2, 1), dtype=jnp.bfloat16)),
         ["lanes", "lanes", "lanes"],
-        "works on bfloat16, which a kernel",
+        "it carries bfloat16, which a kernel",
     ),
 }
 
