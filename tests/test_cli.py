@@ -156,6 +156,7 @@ def test_info_names_versions_devices_and_engines():
     assert str(jax.devices()[0]) in result.stdout
 
 
+@pytest.mark.slow
 def test_bench_measures_every_engine_and_writes_what_it_prints(tmp_path):
     result = run("bench", "--network", "2-2-1", "--members", 64, "--rounds", 2, "--json", tmp_path / "b.json")
     assert result.exit_code == 0, result.output

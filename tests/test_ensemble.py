@@ -115,6 +115,7 @@ def test_hyper_parameters_are_shared_or_one_for_each_member():
     assert results.loss[0] != results.loss[1]
 
 
+@pytest.mark.slow
 @pytest.mark.lenient
 def test_an_optimizer_of_products_of_its_own_products():
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.contrib.muon(h["learning_rate"]), epochs=100)
