@@ -72,14 +72,12 @@ def prepared(
     caller's thread.
     """
     seeds, hparams = members[part]
-    n, n_lanes = len(seeds), chunk_size // engine.n_shards
+    n, lanes = len(seeds), np.arange(chunk_size // engine.n_shards)
     of_each = -(-n // engine.n_shards // block_size) * block_size
     bounds = np.minimum(np.arange(engine.n_shards + 1) * of_each, n)
     counts = np.diff(bounds).astype(np.int32)
-    lanes = np.arange(chunk_size).reshape(engine.n_shards, n_lanes)
-    is_member = lanes % n_lanes < counts[:, None]
-    order = np.where(is_member, bounds[:-1, None] + lanes % n_lanes, 0)
-    order[~is_member] = np.arange(n, chunk_size)
+    order = bounds[:-1, None] + lanes
+    order[lanes >= counts[:, None]] = np.arange(n, chunk_size)
     held = np.minimum(order, n - 1).reshape(-1)
     seeds, hparams = engine.placed((seeds[held].astype(np.uint32), jax.tree.map(lambda leaf: leaf[held], hparams)))
     with engine.context():
@@ -112,11 +110,11 @@ def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: H
 class Chunk:
     """The members of a chunk, each in a lane of a device, while they are trained."""
 
-    def __init__(self, programs: Compiled, start: Prepared, n_members: int, block_size: int):
+    def __init__(self, programs: Compiled, start: Prepared, block_size: int):
         self._programs, self._states, self._hparams = programs, start.states, start.hparams
         self._order = start.order.reshape(len(start.counts), -1)  # which member each lane of a device holds
         self._n_trained = start.counts  # by lanes of each device, from the first
-        self.n_members, self._block_size = n_members, block_size
+        self.n_members, self._block_size = int(start.counts.sum()), block_size
 
     def train(self, epochs: Any) -> Info | None:
         """Trains on whoever has not stopped; what is reported, (slots, members)."""

@@ -208,7 +208,7 @@ def replay(
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
     start = prepared(chosen, trainer, members, slice(0, 1), size, size)
-    chunk = Chunk(compiled(chosen, trainer, start), start, 1, size)
+    chunk = Chunk(compiled(chosen, trainer, start), start, size)
     found, done = [], 0
     for epoch in at:
         for _ in rounds(trainer._replace(epochs=epoch - done), chunk.train):
@@ -285,7 +285,7 @@ def _chunks(
             if run_with is None:
                 run_with = compiled(engine, trainer, start)
                 work.deadline = time.perf_counter() + seconds
-            chunk = Chunk(run_with, start, part.stop - part.start, block_size)
+            chunk = Chunk(run_with, start, block_size)
             run = pool.submit(trained, trainer, chunk, work)
             pending.append((part, run))
             if len(pending) > threads:

@@ -79,7 +79,8 @@ def _by_grid(
     counts = pl.BlockSpec(memory_space=given.pop("counts_in", None))
 
     def laid_out(shape: Sequence[int]) -> tuple[int, ...]:
-        return (shape[0], -1, *lanes[1:]) if len(lanes) > 1 else tuple(shape)
+        rows, members = shape
+        return (rows, members // prod(lanes[1:]), *lanes[1:])
 
     def block_of(rows: int) -> Any:
         return pl.BlockSpec((rows, *lanes), lambda block: (0, block, *(0 for _ in lanes[1:])))
@@ -87,16 +88,12 @@ def _by_grid(
     def of_block(*refs: Any) -> None:
         kernel(pl.program_id(0), lambda i: i, *refs)
 
-    n_members = n_blocks * prod(lanes)
-    whole = [
-        jax.ShapeDtypeStruct((out.shape[0], n_members // prod(lanes[1:]), *lanes[1:]), out.dtype) for out in outs
-    ]
     results = pl.pallas_call(
         of_block,
         grid=(n_blocks,),
         in_specs=[counts, *(block_of(a.shape[0]) for a in arrays[1:])],
         out_specs=[block_of(out.shape[0]) for out in outs],
-        out_shape=whole,
+        out_shape=[jax.ShapeDtypeStruct(laid_out(out.shape), out.dtype) for out in outs],
         input_output_aliases={i + 1: i for i in range(n_carried)},
         **given,
     )(arrays[0], *(a.reshape(laid_out(a.shape)) for a in arrays[1:]))

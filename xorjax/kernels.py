@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xorjax.jaxprs import Equation, as_function, bodies, is_literal, opened, typed
+from xorjax.jaxprs import Equation, as_function, bodies, is_literal, opened
 from xorjax.kernel_routes import Route
-from xorjax.scalar_control import from_leaves
+from xorjax.scalar_control import on_leaves
 from xorjax.scalarize import Scalars
 
 
@@ -24,15 +24,11 @@ def scalar_loop(closed: Any, route: Route) -> Any:
 
     The last argument of `closed` is the count, int32, which is the same for all members.
     """
-    jaxpr, consts = opened(closed)
-    *in_avals, count_aval = [v.aval for v in jaxpr.invars]
-    out_avals = [v.aval for v in jaxpr.outvars]
+    *in_avals, count_aval = [v.aval for v in opened(closed)[0].invars]
 
     def member(elements: Sequence[Any], count: Any) -> list[Any]:
         scalars = Scalars(assume_finite=True, in_kernel=True, substitutes=route.substitutes)
-        outs = scalars.evaluate(jaxpr, consts, [*from_leaves(elements, in_avals), count])
-        avals = [aval for aval in out_avals for _ in range(prod(aval.shape))]
-        return [typed(e, aval) for e, aval in zip(scalars.all_leaves(outs, out_avals), avals, strict=True)]
+        return on_leaves(scalars, closed)([*elements, count])
 
     mapped = member
     for _ in route.lanes:

@@ -45,7 +45,7 @@ def from_leaves(leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
     return values
 
 
-def _body(scalars: Any, closed: Any, consts: Sequence[Any] = ()) -> Callable[[Sequence[Any]], list[Any]]:
+def on_leaves(scalars: Any, closed: Any, consts: Sequence[Any] = ()) -> Callable[[Sequence[Any]], list[Any]]:
     """A jaxpr as a function of leaves to leaves; `consts`, its first arguments, are closed over."""
     jaxpr, jaxpr_consts = opened(closed)
     in_avals = [v.aval for v in jaxpr.invars[len(consts) :]]
@@ -79,7 +79,7 @@ def scan(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
         operands[n_consts + n_carry :],
     )
     n_carry_leaves = sum(map(n_leaves, carry_avals))
-    run = _body(scalars, eqn.params["jaxpr"], consts)
+    run = on_leaves(scalars, eqn.params["jaxpr"], consts)
 
     def body(carry: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         leaves = run([*carry, *xs])
@@ -128,8 +128,8 @@ def _stacked(columns: Any, aval: Any) -> Any:
 
 def _while(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    holds = _body(scalars, eqn.params["cond_jaxpr"], operands[:n_cond])
-    body = _body(scalars, eqn.params["body_jaxpr"], operands[n_cond : n_cond + n_body])
+    holds = on_leaves(scalars, eqn.params["cond_jaxpr"], operands[:n_cond])
+    body = on_leaves(scalars, eqn.params["body_jaxpr"], operands[n_cond : n_cond + n_body])
     avals = [v.aval for v in eqn.outvars]
     carry = scalars.all_leaves(operands[n_cond + n_body :], avals)
     return from_leaves(lax.while_loop(lambda c: holds(c)[0], body, carry), avals)
@@ -140,13 +140,13 @@ def _cond(scalars: Any, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
     (index,) = scalars.apart(index).flat
     if is_known(index):
         return scalars.evaluate(*opened(branches[int(np.clip(index, 0, len(branches) - 1))]), operands)
-    bodies = [_body(scalars, branch, operands) for branch in branches]
+    bodies = [on_leaves(scalars, branch, operands) for branch in branches]
     leaves = lax.switch(index, [lambda body=body: body([]) for body in bodies])
     return from_leaves(leaves, [v.aval for v in eqn.outvars])
 
 
 def _checkpoint(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
-    run = _body(scalars, eqn.params["jaxpr"])
+    run = on_leaves(scalars, eqn.params["jaxpr"])
     again = jax.checkpoint(
         lambda *leaves: run(leaves), prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"]
     )
@@ -156,7 +156,7 @@ def _checkpoint(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
 
 def _custom_jvp(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     in_avals, out_avals = [v.aval for v in eqn.invars], [v.aval for v in eqn.outvars]
-    run = _body(scalars, eqn.params["call_jaxpr"])
+    run = on_leaves(scalars, eqn.params["call_jaxpr"])
     call = jax.custom_jvp(lambda *leaves: run(leaves))
 
     @call.defjvp
@@ -171,7 +171,7 @@ def _custom_jvp(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
 
 def _custom_vjp(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     in_avals, out_avals = [v.aval for v in eqn.invars], [v.aval for v in eqn.outvars]
-    run = _body(scalars, eqn.params["call_jaxpr"])
+    run = on_leaves(scalars, eqn.params["call_jaxpr"])
     call = jax.custom_vjp(lambda *leaves: run(leaves))
 
     def forward(*leaves: Any) -> Any:

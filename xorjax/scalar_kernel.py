@@ -4,7 +4,8 @@ Nothing is differentiated any more, so functions with derivatives of their own a
 all computed, for a choice between their results; loops over the elements of an array are written out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,13 @@ def _cond(scalars: Any, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
     if is_known(index):
         return scalars.evaluate(*branches[int(np.clip(index, 0, len(branches) - 1))], operands)
     results = [scalars.evaluate(*branch, operands) for branch in branches]
-    return [_chosen(scalars, index, [scalars.apart(out) for out in outs]) for outs in zip(*results, strict=True)]
+    choose = partial(scalars.selected, index)
+    return [_each(choose, *map(scalars.apart, outs)) for outs in zip(*results, strict=True)]
 
 
 def _add(scalars: Any, eqn: Equation, *operands: Any) -> list[np.ndarray]:
     """What transposition writes for a sum."""
-    pairs = zip(*(x.flat for x in alike(*map(scalars.apart, operands))), strict=True)
-    shape = eqn.outvars[0].aval.shape
-    return [objects([scalars.scalar("add", lax.add, *pair) for pair in pairs], shape)]
+    return [_each(partial(scalars.scalar, "add", lax.add), *map(scalars.apart, operands))]
 
 
 def _one_minus_square(scalars: Any, eqn: Equation, x: Any) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def _one_minus_square(scalars: Any, eqn: Equation, x: Any) -> list[np.ndarray]:
         less, more = scalars.scalar("sub", lax.sub, one, e), scalars.scalar("add", lax.add, one, e)
         return scalars.scalar("mul", lax.mul, less, more)
 
-    return [objects(list(map(written, scalars.apart(x).flat)), eqn.outvars[0].aval.shape)]
+    return [_each(written, scalars.apart(x))]
 
 
 def _empty(scalars: Any, eqn: Equation) -> list[np.ndarray]:
@@ -71,9 +71,10 @@ def _as_it_was(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
     return list(operands)
 
 
-def _chosen(scalars: Any, index: Any, cases: Sequence[np.ndarray]) -> np.ndarray:
-    elements = zip(*(case.flat for case in alike(*cases)), strict=True)
-    return objects([scalars.selected(index, *each) for each in elements], cases[0].shape)
+def _each(operation: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+    """An operation on the elements of arrays of one shape."""
+    elements = zip(*(x.flat for x in alike(*arrays)), strict=True)
+    return objects([operation(*each) for each in elements], arrays[0].shape)
 
 
 KERNEL_RULES: dict[str, Callable[..., Any]] = {

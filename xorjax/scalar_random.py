@@ -59,7 +59,7 @@ def _written(scalars: Any, function: Callable[..., Any], *values: np.ndarray) ->
     return scalars.apart(out)
 
 
-def _drawn(scalars: Any, eqn: Equation, function: Callable[..., Any], keys: Any, *others: Any) -> np.ndarray:
+def _drawn(scalars: Any, function: Callable[..., Any], keys: Any, *others: Any) -> np.ndarray:
     """`function(words, other)` for every key, (keys, …)."""
     each = list(scalars.apart(keys).flat)
     per_key = [scalars.apart(other).flat for other in others]
@@ -83,7 +83,7 @@ def _random_bits(scalars: Any, eqn: Equation, keys: Any) -> Any:
     bit_width, shape = eqn.params["bit_width"], eqn.params["shape"]
     if not is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
         return NotImplemented
-    drawn = _drawn(scalars, eqn, lambda words: _generator().random_bits(words, bit_width, shape), keys)
+    drawn = _drawn(scalars, lambda words: _generator().random_bits(words, bit_width, shape), keys)
     return [drawn.reshape(eqn.outvars[0].aval.shape)]
 
 
@@ -91,7 +91,7 @@ def _random_split(scalars: Any, eqn: Equation, keys: Any) -> Any:
     shape = eqn.params["shape"]
     if not is_default(eqn.invars[0].aval) or prod(eqn.outvars[0].aval.shape) > MAX_APART:
         return NotImplemented
-    drawn = _drawn(scalars, eqn, lambda words: _generator().split(words, shape), keys)
+    drawn = _drawn(scalars, lambda words: _generator().split(words, shape), keys)
     return [wrapped(drawn.reshape(*eqn.outvars[0].aval.shape, 2))]
 
 
@@ -100,7 +100,7 @@ def _random_fold_in(scalars: Any, eqn: Equation, keys: Any, numbers: Any) -> Any
         return NotImplemented
     shape = eqn.outvars[0].aval.shape
     numbers = np.broadcast_to(scalars.apart(numbers), shape)
-    drawn = _drawn(scalars, eqn, lambda words, number: _generator().fold_in(words, number), keys, numbers)
+    drawn = _drawn(scalars, lambda words, number: _generator().fold_in(words, number), keys, numbers)
     return [wrapped(drawn.reshape(*shape, 2))]
 
 

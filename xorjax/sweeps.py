@@ -151,10 +151,7 @@ def found(sweep: Sweep, gathered: Gathered) -> Found:
     """The statistics of what was gathered so far; of a group without members they are nan."""
     statistics = _statistics(sweep)
     of_each = [statistics.finalize(groups) for groups in gathered.groups.values()]
-    merged = gathered.groups[next(iter(sweep.trainers))]
-    for units in list(sweep.trainers)[1:]:
-        merged = statistics.merge(merged, gathered.groups[units])
-    of_all = statistics.finalize(merged)
+    of_all = statistics.finalize(functools.reduce(statistics.merge, gathered.groups.values()))
     if HIDDEN_UNITS not in sweep.axes:
         return Found(of_all[_ALL], {axis: of_all[axis] for axis in sweep.axes}, *gathered[1:])
     by_axis = {axis: of_all[axis] for axis in sweep.axes if axis != HIDDEN_UNITS}

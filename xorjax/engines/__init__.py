@@ -8,11 +8,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+import jax
+
 from xorjax.problems import HParams
 from xorjax.records import Record
 from xorjax.results import Result
 from xorjax.training import State, Trainer
 from xorjax.updates import Info
+
+
+def of_one(hparams: HParams) -> HParams:
+    """Shapes of the hparams of one member, from those of many."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
 
 
 class Programs(NamedTuple):

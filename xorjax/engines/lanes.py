@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xorjax.engines import Engine, Programs
+from xorjax.engines import Engine, Programs, of_one
 from xorjax.jaxprs import called
 from xorjax.lane_programs import Program, natively, run_lanes
 from xorjax.lanes import BLOCK_ELEMENTS, Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
@@ -52,7 +52,7 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
 
 
 def _plan_of_many(trainer: Trainer, hparams: HParams) -> _Plan:
-    return _plan(trainer, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams))
+    return _plan(trainer, of_one(hparams))
 
 
 def explained(trainer: Trainer, hparams: HParams) -> Explanation:
@@ -64,14 +64,22 @@ def block_size(trainer: Trainer, hparams: HParams) -> int:
     return _plan(trainer, hparams).block_size
 
 
+def beside_training(trainer: Trainer) -> tuple[Any, Any, Any]:
+    """The trainer's init (of seeds), observe and finish in lanes; States have the lanes last."""
+    return (
+        lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams), out_axes=-1),
+        trainer.observe and lane_vmap(trainer.observe, in_axes=(-1, 0)),
+        lane_vmap(trainer.finish, in_axes=(-1, 0)),
+    )
+
+
 @lru_cache(maxsize=64)
 def programs(trainer: Trainer) -> Programs:
     """The trainer's functions in lanes; its start and end too, since how plain vmap rounds depends on the size.
 
     States are (blocks, …, lanes), so that a block is contiguous and its lanes are already last.
     """
-    init = lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams), out_axes=-1)
-    finish = lane_vmap(trainer.finish, in_axes=(-1, 0))
+    init, observe, finish = beside_training(trainer)
 
     def init_all(seeds: Any, hparams: HParams) -> State:
         size = _plan_of_many(trainer, hparams).block_size
@@ -81,8 +89,7 @@ def programs(trainer: Trainer) -> Programs:
         return finish(jax.tree.map(in_a_row, states), hparams)
 
     observe_all = None
-    if trainer.observe is not None:
-        observe = lane_vmap(trainer.observe, in_axes=(-1, 0))
+    if observe is not None:
         observe_all = jax.jit(lambda states, hparams: observe(jax.tree.map(in_a_row, states), hparams))
     return Programs(
         jax.jit(init_all), jax.jit(partial(_advance, trainer)), observe_all, jax.jit(finish_all), jax.jit(_arrange)

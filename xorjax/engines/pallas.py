@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xorjax.engines import Engine, Programs
+from xorjax.engines import Engine, Programs, of_one
+from xorjax.engines.lanes import beside_training
 from xorjax.kernel_routes import Route
 from xorjax.kernels import registers, run, scalar_loop, why_not
-from xorjax.lanes import lane_vmap
 from xorjax.members import GENERATOR
 from xorjax.problems import HParams
+from xorjax.scalar_random import is_default
 from xorjax.scalar_rules import MAX_APART
 from xorjax.scalarize import bound_on_operations
 from xorjax.training import State, Trainer
@@ -53,13 +54,12 @@ def registers_needed(trainer: Trainer, hparams: HParams, route: Route) -> int:
 @lru_cache(maxsize=64)
 def programs(trainer: Trainer, route: Route) -> Programs:
     """The trainer's functions in lanes, but for a kernel that trains; States are (…, members)."""
-    init = lane_vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams), out_axes=-1)
-    observe = None if trainer.observe is None else lane_vmap(trainer.observe, in_axes=(-1, 0))
+    init, observe, finish = beside_training(trainer)
     return Programs(
         jax.jit(init),
         jax.jit(partial(_advance, trainer, route)),
         observe and jax.jit(observe),
-        jax.jit(lane_vmap(trainer.finish, in_axes=(-1, 0))),
+        jax.jit(finish),
         jax.jit(_arrange),
     )
 
@@ -72,8 +72,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 def _advance(
     trainer: Trainer, route: Route, states: State, hparams: HParams, epochs: Any, members: Any
 ) -> tuple[State, Info | None]:
-    of_one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), hparams)
-    closed, reason = _planned(trainer, route, *_described(of_one))
+    closed, reason = _planned(trainer, route, *_described(of_one(hparams)))
     if reason is not None:
         raise ValueError(f"engine='pallas' can't train this: {reason}.")
     leaves, tree = jax.tree.flatten(states)
@@ -106,10 +105,7 @@ def _planned(
         return list(map(_packed, jax.tree.leaves(new))), info
 
     for leaf in states:
-        if (
-            jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            and leaf.dtype != jax.eval_shape(jax.random.key, 0).dtype
-        ):
+        if _is_key(leaf) and not is_default(leaf):
             return None, f"it carries a {leaf.dtype}, which is not of JAX's default generator"
     if trainer.record_slots is not None and not route.reports:
         return None, f"it records, which a kernel ({route.name}) does not"
@@ -130,14 +126,18 @@ def _planned(
 # A kernel holds numbers of 32 or 64 bits: keys go there as their words, and Booleans as integers.
 
 
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _packed(leaf: Any) -> Any:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if _is_key(leaf):
         return jax.random.key_data(leaf)
     return leaf.astype(jnp.int32) if leaf.dtype == jnp.bool_ else leaf
 
 
 def _unpacked(leaf: Any, like: Any) -> Any:
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+    if _is_key(like):
         return jax.random.wrap_key_data(leaf, impl=GENERATOR)
     return leaf != 0 if like.dtype == jnp.bool_ else leaf
 
@@ -145,13 +145,12 @@ def _unpacked(leaf: Any, like: Any) -> Any:
 def _in_rows(leaf: Any) -> Any:
     """(…, members) as numbers (numbers, members)."""
     packed = _packed(leaf)
-    if packed.ndim > leaf.ndim:  # words of keys
+    if _is_key(leaf):
         packed = jnp.moveaxis(packed, -1, -2)
     return packed.reshape(-1, packed.shape[-1])
 
 
 def _out_of_rows(rows: Any, like: Any) -> Any:
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        words = jnp.moveaxis(rows.reshape(*like.shape[:-1], -1, like.shape[-1]), -2, -1)
-        return jax.random.wrap_key_data(words, impl=GENERATOR)
+    if _is_key(like):
+        return _unpacked(jnp.moveaxis(rows.reshape(*like.shape[:-1], -1, like.shape[-1]), -2, -1), like)
     return _unpacked(rows, like).reshape(like.shape)
