@@ -1,12 +1,31 @@
-"""Strict promotion in every test: a dtype or a rank that changes by accident is an error."""
+"""Strict promotion in every test: a dtype or a rank that changes by accident is an error.
 
-import jax
-import pytest
-from hypothesis import settings
+What is compiled is kept for the time of a run, for all its processes: tests train the same networks over and over.
+"""
+
+import os
+import shutil
+import tempfile
+
+KEPT = "JAX_COMPILATION_CACHE_DIR"
+made_here = None
+if KEPT not in os.environ:  # in the process that starts the others, before JAX is imported
+    os.environ[KEPT] = made_here = tempfile.mkdtemp(prefix="xorjax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 # Compilation makes the first example of a kind slow; derandomized, so that CI says the same twice.
 settings.register_profile("xorjax", deadline=None, derandomize=True)
 settings.load_profile("xorjax")
+
+
+def pytest_unconfigure():
+    if made_here is not None:
+        shutil.rmtree(made_here, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -7,21 +7,27 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import xorjax as xj
-from xorjax import accumulators, cluster
+from xorjax import accumulators, cluster, ensemble
+from xorjax.members import members_of
+from xorjax.programs import program
 
 N = 1_500
 SECONDS = 240  # for processes that are to end by themselves
-LIMIT = 60  # for those that are to notice that another has died
+LIMIT = 20  # for those that are to notice that another has died
 
 
 @cache
@@ -63,7 +69,7 @@ def process(coordinator, n, number, task):
             results = xj.train_ensemble(made(), members(), mesh=mesh)
             assert len(results.loss) == share.stop - share.start
             leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(results)]
-            every = cluster.of_all_processes(leaves)
+            every = cluster.of_all_processes(leaves, "leaves")
             whole = b"".join(np.concatenate(parts).tobytes() for parts in zip(*every, strict=True))
             print(json.dumps({"digest": hashlib.sha256(whole).hexdigest(), "statistics": statistics_of(mesh)}))
         elif task == "endless":
@@ -205,6 +211,114 @@ def test_the_command_reports_what_one_process_would(options, tmp_path):
         both.pop(timed, None)
         one.pop(timed, None)
     assert both == one
+
+
+def as_processes(monkeypatch, *tasks):
+    """Runs each in a thread that takes itself for a process of its own; what they return or raise."""
+    here, barrier = threading.local(), threading.Barrier(len(tasks))
+    shared: dict[int, np.ndarray] = {}
+
+    def gathered(words):
+        barrier.wait(10)
+        shared[here.number] = words
+        barrier.wait(10)
+        return np.stack([shared[number] for number in range(len(tasks))])
+
+    monkeypatch.setattr(jax, "process_index", lambda: here.number)
+    monkeypatch.setattr(jax, "process_count", lambda: len(tasks))
+    monkeypatch.setattr(cluster, "_of_all", gathered)
+
+    def run(number):
+        here.number = number
+        try:
+            return tasks[number]()
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return list(pool.map(run, range(len(tasks))))
+
+
+def test_what_processes_bring_is_the_same_thing(monkeypatch):
+    def bring(thing, what):
+        return lambda: cluster.of_all_processes(thing, what)
+
+    assert as_processes(monkeypatch, bring(1, "a"), bring([2], "a")) == [[1, [2]], [1, [2]]]
+    for error in as_processes(monkeypatch, bring(1, "a"), bring(1, "b")):
+        assert isinstance(error, ValueError)
+        assert str(error) == "process 1 brings b, and process 0 a; all must make the same calls."
+
+
+def test_processes_that_gather_different_statistics(monkeypatch):
+    def gather(reduce):
+        nothing = reduce.init(members())
+        return lambda: ensemble._merged(nothing, nothing, reduce)
+
+    for one, other in [
+        (accumulators.share(), accumulators.moments()),
+        (accumulators.share(), accumulators.times()),
+    ]:
+        for error in as_processes(monkeypatch, gather(one), gather(other)):
+            assert isinstance(error, ValueError)
+            assert "all must make the same calls" in str(error)
+
+
+def test_a_stranger_does_not_keep_processes_from_joining(monkeypatch):
+    lines = [cluster._Line(), cluster._Line()]
+    create = socket.create_server
+
+    def with_strangers(*args, **options):
+        server = create(*args, **options)
+        port = server.getsockname()[1]
+        strangers.extend(socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        strangers[1].sendall(b"GET / HTTP/1.1 and so on, for longer than a token")
+        return server
+
+    strangers: list[socket.socket] = []
+    monkeypatch.setattr(socket, "create_server", with_strangers)
+    monkeypatch.setattr(cluster, "STRANGER_SECONDS", 0.2)
+    at = "127.0.0.1:1"
+    assert as_processes(monkeypatch, *(partial(line.connect, at) for line in lines)) == [None, None]
+    for line in lines:
+        line.say_farewell()
+    for line in lines:
+        line.close()
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_processes_that_cannot_reach_each_other(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(socket, "create_connection", mock.Mock(side_effect=ConnectionRefusedError("refused")))
+    at = "127.0.0.1:1"
+    first, second = as_processes(monkeypatch, *(partial(cluster._Line().connect, at) for _ in range(2)))
+    assert isinstance(first, RuntimeError)
+    assert isinstance(second, RuntimeError)
+    assert str(first).startswith("processes [1] can't reach process 0 at port ")
+    assert str(second).startswith("process 1 can't reach process 0 at port ")
+    assert "(127.0.0.1: refused); ports between the machines of a job must be open." in str(second)
+
+
+def test_trainers_that_differ_within_a_function_are_told_apart():
+    model = xj.mlp((2, 2, 1))
+
+    def digest(values, seed):
+        array, key = jnp.array(values), jax.random.key(seed)
+        scaled = jax.jit(lambda x: x * array + jax.random.normal(key, (1, 2)))
+        of_it = xj.Model(model.init, lambda params, x: model.apply(params, scaled(x)))
+        return program(xj.trainer(of_it, xj.xor(), optax.sgd(0.1), epochs=3), xj.grid(seeds=[0])).digest
+
+    assert digest([[1.0, 2.0]], 0) == digest([[1.0, 2.0]], 0)
+    assert len({digest([[1.0, 2.0]], 0), digest([[1.0, 3.0]], 0), digest([[1.0, 2.0]], 1)}) == 3
+
+
+def test_the_same_members_are_described_alike():
+    of_range, listed, in_few_bits = (
+        members_of(seeds, {"rate": 0.5}).described()
+        for seeds in (range(10), list(range(10)), np.arange(10, dtype=np.uint8))
+    )
+    assert of_range == listed == in_few_bits
+    assert of_range != members_of(range(10), {"rate": 0.6}).described()
 
 
 WRONG = {

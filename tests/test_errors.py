@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 from scipy import stats
 
 import xorjax as xj
@@ -499,6 +500,14 @@ WRONG = {
         TypeError,
         "mesh=8 must be a jax.sharding.Mesh, such as jax.make_mesh((n,), ('member',))",
     ),
+    "a mesh with a device twice": (
+        lambda: ensemble([0, 1], mesh=Mesh(np.array(jax.devices()[:1] * 2), ("member",))),
+        ValueError,
+        "must have each device once",
+    ),
+    "the members of no number": (lambda: xj.members_here(10.5, None), TypeError, "total=10.5 must be a whole"),
+    "the members of none": (lambda: xj.members_here(-3, None), ValueError, "total=-3 must be between 1 and"),
+    "the members on a number": (lambda: xj.members_here(10, 8), TypeError, "mesh=8 must be a jax.sharding.Mesh"),
     "an unknown engine": (
         lambda: ensemble([0], engine="vmaps"),
         ValueError,

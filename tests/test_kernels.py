@@ -3,6 +3,7 @@
 import base64
 import json
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.experimental import io_callback
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 from jaxlib.mlir import ir
 
 import xorjax as xj
-from xorjax.engines import lanes, pallas
+from xorjax.engines import choice, lanes, pallas
 from xorjax.engines.choice import choose
 from xorjax.kernel_routes import ROUTES
 from xorjax.kernels import run, scalar_loop, why_not
@@ -158,6 +160,50 @@ def test_a_kernel_takes_truths_by_member_and_draws_of_nothing():
 
 
 @pytest.mark.slow
+def test_a_kernel_follows_the_settings_of_jax():
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4, batch_size=2)
+
+    def check():
+        kernel, in_lanes = (
+            xj.train_ensemble(trainer, range(5), engine=name).loss for name in ("interpret", "lanes")
+        )
+        np.testing.assert_allclose(kernel, in_lanes, rtol=1e-6)
+        return kernel
+
+    usual = check()
+    with jax.threefry_partitionable(False):  # another shuffle
+        other = check()
+    assert (usual != other).any()
+    with jax.enable_x64(True):
+        assert check().dtype == np.float64
+
+
+@pytest.mark.parametrize("calls_back", [io_callback, jax.pure_callback, None])
+def test_what_calls_back_is_not_for_a_kernel(calls_back):
+    def update(updates, state, params=None):
+        if calls_back is None:
+            jax.debug.print("an update")
+            return updates, state
+        factor = calls_back(lambda: np.float32(0.1), jax.ShapeDtypeStruct((), jnp.float32))
+        return jax.tree.map(lambda g: -factor * g, updates), state
+
+    optimizer = optax.GradientTransformation(lambda params: (), update)
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optimizer, epochs=3)
+    with pytest.raises(ValueError, match=r"(callback|debug_print)' is not to be had in a kernel"):
+        xj.train_ensemble(trainer, [0], engine="interpret")
+
+
+def test_an_old_gpu_has_no_kernel(monkeypatch):
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)
+    monkeypatch.setattr(choice, "platform_now", lambda: "gpu")
+    for capability, name in {"7.5": "lanes", "gfx90a": "lanes", "8.0": "pallas", "9.0": "pallas"}.items():
+        here = [SimpleNamespace(compute_capability=capability)]
+        monkeypatch.setattr(jax, "local_devices", lambda here=here: here)
+        found = choose("auto", trainer, None)
+        assert found.engine.name == name
+        assert name == "pallas" or f"this device has {capability}" in found.why
+
+
 def test_a_member_of_a_kernel_does_not_depend_on_its_company():
     made = TRAINERS["stops when solved"]()
     many = xj.train_ensemble(made, range(300), RATE, engine="interpret", chunk_size=256)
@@ -189,7 +235,6 @@ PLACES = [
 
 def lowered_for(device, traced_in: Any):
     """What `traced_in()` gives, a traced program, lowered for a device."""
-    pallas._planned.cache_clear()  # a trace remembers the device that it was made for
     kind, platform, cores = DEVICES[device]
     described = AbstractDevice(device_kind=kind, num_cores=cores, platform=platform)
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=described)):
@@ -381,9 +426,9 @@ CHOICES = {
 def test_the_engine_follows_from_the_program_and_the_platform(name):
     make, wanted, why = CHOICES[name]
     choices = [choose("auto", make(), RATE, platform=platform) for platform in ("cpu", "gpu", "tpu")]
-    assert [choice.engine.name for choice in choices] == wanted
-    for choice in choices[1:]:
-        assert (why if choice.engine.name == "lanes" else "an epoch fits a kernel: ") in choice.why
+    assert [each.engine.name for each in choices] == wanted
+    for each in choices[1:]:
+        assert (why if each.engine.name == "lanes" else "an epoch fits a kernel: ") in each.why
 
 
 def test_double_precision_is_for_gpus():

@@ -97,7 +97,7 @@ def test_every_member_is_of_one_process(total, processes, monkeypatch):
     shares = []
     for process in dict.fromkeys(processes):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        shares.append(sharding.members_here(total, mesh_of(*processes)))
+        shares.append(sharding.part_here(total, mesh_of(*processes)))
     assert [share.start for share in shares] == [0, *(share.stop for share in shares[:-1])]
     assert shares[-1].stop == total
     for process, share in zip(dict.fromkeys(processes), shares, strict=True):
@@ -109,13 +109,20 @@ def test_every_member_is_of_one_process(total, processes, monkeypatch):
 def test_more_processes_than_members(monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     with pytest.raises(ValueError, match="seeds name 2 members; at least one is needed for each of 3 processes"):
-        sharding.members_here(2, mesh_of(0, 1, 2))
+        sharding.part_here(2, mesh_of(0, 1, 2))
 
 
 def test_a_mesh_without_devices_of_this_process(monkeypatch):
     mesh = Mesh(np.array(jax.devices()[:1]), ("member",))
     monkeypatch.setattr(jax, "process_index", lambda: 5)
     with pytest.raises(ValueError, match="no device of this process, number 5"):
+        sharding.checked_mesh(mesh)
+
+
+def test_a_mesh_of_another_platform(monkeypatch):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("member",))
+    monkeypatch.setattr(sharding, "platform", lambda: "gpu")
+    with pytest.raises(ValueError, match="has devices of cpu, and JAX runs on gpu"):
         sharding.checked_mesh(mesh)
 
 

@@ -229,7 +229,7 @@ def _one_combination(
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none
     if mesh is not None:
-        blocks = list(chain.from_iterable(of_all_processes(blocks)))
+        blocks = list(chain.from_iterable(of_all_processes(blocks, "the results of a report")))
     seconds = time.perf_counter() - begun
     if not blocks or not is_first(mesh):
         return sum(len(block.loss) for block in blocks)
@@ -266,7 +266,7 @@ def _sweep(
         for so_far in parts:
             gathered = so_far
     if mesh is not None:
-        parts = [part for part in of_all_processes(gathered) if part is not None]
+        parts = [part for part in of_all_processes(gathered, "the statistics of a report") if part is not None]
         gathered = sweeps.together(swept, parts) if parts else None
     seconds = time.perf_counter() - begun
     if gathered is None or not gathered.members or not is_first(mesh):
@@ -296,6 +296,11 @@ def info(
     stop: Stop = "never",
 ) -> None:
     """Versions, devices, and the engines that are available here; with --explain, of the network that is named."""
+    if not explain:
+        given = ("task", task.name, "xor"), ("optimizer", optimizer, "sgd"), ("hidden-units", hidden_units, 2)
+        for option, value, default in (*given, ("batch-size", batch_size, None), ("stop", stop, "never")):
+            if value != default:
+                raise typer.BadParameter(f"--{option}={value} is for --explain.")
     console = Console(highlight=False)
     for name, version in {"python": platform.python_version(), **report.versions()}.items():
         console.print(f"{name:<10} {version}")

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +26,8 @@ AXIS = "member"
 MAX_PROCESSES = 2**16
 HEARTBEAT_SECONDS = 30  # after which JAX itself ends all processes, for one whose machine is gone
 START_SECONDS, LATE_SECONDS = 300, 10  # for all processes to be there, and before the wait is spoken of
-CONNECT_SECONDS = 60
+CONNECT_SECONDS, STRANGER_SECONDS = 60, 1  # to connect all, and for one that connects to say who it is
+TOKEN = 16  # bytes by which processes know each other
 FAREWELL, DIED = b"F", b"D"
 OTHER_DIED = 3  # exit code
 GRACE_SECONDS = 2  # for a process to say what is wrong with itself, if that is what another left for
@@ -41,8 +42,9 @@ def joined(
     """Takes part in a job of several processes, and yields the mesh of all their devices.
 
     On a cluster that JAX recognises (Slurm, Open MPI, Kubernetes, Cloud TPU) no argument is needed. To be entered
-    before JAX uses a device. At the end each process waits for all others. If one dies, or leaves with an
-    exception, the others say so and end within seconds, with exit code 3.
+    before JAX uses a device, and once. At the end each process waits for all others. If one dies, or leaves with
+    an exception, the others say so and end within seconds, with exit code 3. The exit code of one that left is its
+    exception's, or 1, even where that is caught.
 
         with cluster.joined() as mesh:
             shares = xj.train_ensemble(trainer, range(10**9), reduce=accumulators.share(), mesh=mesh)
@@ -54,9 +56,11 @@ def joined(
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
-      RuntimeError: if JAX's devices have been used already.
+      RuntimeError: if JAX's devices have been used already, or the processes can't reach one another.
     """
     check_job(coordinator, num_processes, process_id)
+    if jax.distributed.is_initialized():
+        raise RuntimeError("this process has joined a job already; it can join one alone.")
     flags = os.environ.get("XLA_FLAGS", "")
     if PATIENCE not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {PATIENCE}=2000000".strip()
@@ -75,18 +79,24 @@ def joined(
         )
     except ValueError as error:
         raise ValueError(f"{coordinator=} must be given, as JAX recognises no cluster here: {error}") from error
+    except RuntimeError as error:
+        if coordinator is None or "before" in str(error):  # JAX's devices have been used
+            raise
+        raise RuntimeError(f"{coordinator=}: no job could be started there: {error}") from error
     finally:
         late.cancel()
-    line = _Line(coordinator)
+    line = _Line()
+    atexit.register(line.leave)
     try:
+        line.connect(coordinator)
         yield Mesh(np.array(jax.devices()), (AXIS,))
-        of_all_processes(None)
+        of_all_processes(None, "that all is done")
     except BaseException as error:
-        line.hang_up()
-        _leave_with(error, line)
+        line.hang_up(error)
         raise
     line.say_farewell()
     jax.distributed.shutdown()
+    line.close()
 
 
 def check_job(coordinator: Any, num_processes: Any, process_id: Any) -> None:
@@ -108,34 +118,32 @@ def _report(what: str) -> None:
     os.write(2, f"xorjax: {what}.\n".encode())
 
 
-def _leave_with(error: BaseException, line: "_Line") -> None:
-    """Ends this process without JAX's barrier at its exit, in which it would wait for those that still train."""
-    code = getattr(error, "exit_code", 1)
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-
-    def leave() -> NoReturn:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        line.wait_for_the_end()
-        os._exit(code)
-
-    atexit.register(leave)
-
-
-def of_all_processes(thing: Any) -> list[Any]:
+def of_all_processes(thing: Any, what: str) -> list[Any]:
     """What each process calls this with, by process; all must call it. (It travels as a pickle.)
 
+    Args:
+      thing: of this process.
+      what: it is, in words; the same in all processes, or they have lost one another.
+
     Raises:
+      ValueError: if the others bring something else.
       RuntimeError: if another process is gone.
     """
-    sent = np.frombuffer(pickle.dumps(thing), np.uint8)
+    sent = np.frombuffer(pickle.dumps((what, thing)), np.uint8)
     length = np.array([sent.size], np.int64)
     lengths = _of_all(length.view(np.uint8)).view(np.int64).reshape(-1)  # 64 bits would not arrive whole
     padded = np.zeros(lengths.max(), np.uint8)
     padded[: sent.size] = sent
     received = _of_all(padded)
-    return [pickle.loads(row[:n].tobytes()) for row, n in zip(received, lengths, strict=True)]
+    said, things = zip(
+        *(pickle.loads(row[:n].tobytes()) for row, n in zip(received, lengths, strict=True)), strict=True
+    )
+    for number, other in enumerate(said):
+        if other != said[0]:
+            raise ValueError(
+                f"process {number} brings {other}, and process 0 {said[0]}; all must make the same calls."
+            )
+    return list(things)
 
 
 def _of_all(words: np.ndarray) -> np.ndarray:
@@ -155,7 +163,7 @@ def check_alike(call: Mapping[str, str]) -> None:
     Raises:
       ValueError: naming what differs, and in which process.
     """
-    first, *others = of_all_processes(dict(call))
+    first, *others = of_all_processes(dict(call), "what it is called with")
     for number, other in enumerate(others, 1):
         for name in {**first, **other}:
             if first.get(name) != other.get(name):
@@ -168,33 +176,50 @@ def check_alike(call: Mapping[str, str]) -> None:
 class _Line:
     """The connections of this process: of process 0 with all others, and of each of these with process 0."""
 
-    def __init__(self, coordinator: str | None):
+    def __init__(self) -> None:
         self._peers: dict[int, socket.socket] = {}
         self._is_over, self._leaves = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._listeners: list[threading.Thread] = []
+        self._error: BaseException | None = None
+
+    def connect(self, coordinator: str | None) -> None:
+        """Connects process 0 with all others.
+
+        Raises:
+          RuntimeError: naming who could not be reached.
+        """
         me, n = jax.process_index(), jax.process_count()
-        server = None
+        server, address = None, None
         if me == 0:
             both = socket.has_dualstack_ipv6()
             family = socket.AF_INET6 if both else socket.AF_INET
             server = socket.create_server(("", 0), family=family, backlog=n, dualstack_ipv6=both)
-            server.settimeout(CONNECT_SECONDS)
-        host = coordinator.rpartition(":")[0].strip("[]") if coordinator else socket.gethostname()
-        address = server and ((host, server.getsockname()[1]), secrets.token_bytes(16))
-        (where, token), *_ = of_all_processes(address)  # which connects XLA's collectives, while all are here
+            address = _hosts(coordinator), server.getsockname()[1], secrets.token_bytes(TOKEN)
+        # This connects XLA's collectives too, while all are here.
+        (hosts, port, token), *_ = of_all_processes(address, "where process 0 is")
         if server is None:
-            peer = socket.create_connection(where, CONNECT_SECONDS)
+            peer = _connected(hosts, port)
             peer.sendall(token + me.to_bytes(4, "big"))
             self._watch(peer, 0)
             return
+        deadline = time.monotonic() + CONNECT_SECONDS
         with server:
             while len(self._peers) < n - 1:
-                peer, _ = server.accept()
-                peer.settimeout(CONNECT_SECONDS)
-                said = peer.recv(len(token) + 4, socket.MSG_WAITALL)
-                if said[: len(token)] == token:  # a stranger is not heard
-                    self._watch(peer, int.from_bytes(said[len(token) :], "big"))
+                server.settimeout(max(0.01, deadline - time.monotonic()))
+                try:
+                    peer, _ = server.accept()
+                except TimeoutError:
+                    missing = sorted(set(range(1, n)) - set(self._peers))
+                    raise RuntimeError(f"processes {missing} can't reach process 0 at port {port}.") from None
+                said = b""
+                with suppress(OSError):
+                    peer.settimeout(STRANGER_SECONDS)
+                    said = peer.recv(TOKEN + 4, socket.MSG_WAITALL)
+                if said[:TOKEN] == token and len(said) == TOKEN + 4:
+                    self._watch(peer, int.from_bytes(said[TOKEN:], "big"))
+                else:  # a stranger is not heard
+                    peer.close()
 
     def _watch(self, peer: socket.socket, number: int) -> None:
         peer.settimeout(None)
@@ -223,11 +248,14 @@ class _Line:
             number = int.from_bytes(said[1:], "big")
         self._say(DIED + number.to_bytes(4, "big"))
         _report(f"process {number} died or left; process {jax.process_index()} ends too")
-        self.wait_for_the_end()
+        self._wait_for_the_end()
+        flush = threading.Thread(target=_flush, daemon=True)  # the main thread may be in the middle of a write
+        flush.start()
+        flush.join(GRACE_SECONDS)
         os._exit(OTHER_DIED)
 
     def _say(self, what: bytes) -> None:
-        for peer in self._peers.values():
+        for peer in list(self._peers.values()):
             with suppress(OSError):
                 peer.sendall(what)
 
@@ -236,15 +264,64 @@ class _Line:
         self._is_over.set()
         self._say(FAREWELL.ljust(5))
 
-    def hang_up(self) -> None:
+    def hang_up(self, error: BaseException) -> None:
         """This process leaves before the others have done."""
+        self._error = error
         self._leaves.set()
         self._is_over.set()
         self._say(DIED + jax.process_index().to_bytes(4, "big"))
 
-    def wait_for_the_end(self) -> None:
+    def leave(self) -> None:
+        """Ends a process that left without JAX's barrier at the exit, in which it would wait for the others."""
+        if self._error is None:
+            return
+        _flush()
+        self._wait_for_the_end()
+        code = getattr(self._error, "exit_code", 1)
+        if isinstance(self._error, SystemExit):
+            given = self._error.code
+            code = given if isinstance(given, int) else int(given is not None)
+        os._exit(code)
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.join(GRACE_SECONDS)
+        for peer in self._peers.values():
+            peer.close()
+
+    def _wait_for_the_end(self) -> None:
         """For the others to end, which JAX would abort where process 0 ended before them."""
+        deadline = time.monotonic() + 2 * GRACE_SECONDS
         if jax.process_index() == 0:
-            for listener in self._listeners:
+            for listener in list(self._listeners):
                 if listener is not threading.current_thread():
-                    listener.join(2 * GRACE_SECONDS)
+                    listener.join(max(0.0, deadline - time.monotonic()))
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _hosts(coordinator: str | None) -> list[str]:
+    """What this machine may be called by others."""
+    if coordinator is not None:
+        return [coordinator.rpartition(":")[0].strip("[]")]
+    hosts = [socket.gethostname()]
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("10.255.255.255", 1))  # sends nothing, but finds the interface that would
+        hosts.append(probe.getsockname()[0])
+    return hosts
+
+
+def _connected(hosts: list[str], port: int) -> socket.socket:
+    said = []
+    for host in hosts:
+        try:
+            return socket.create_connection((host, port), CONNECT_SECONDS / len(hosts))
+        except OSError as error:
+            said.append(f"{host}: {error}")
+    raise RuntimeError(
+        f"process {jax.process_index()} can't reach process 0 at port {port} ({'; '.join(said)}); ports "
+        f"between the machines of a job must be open."
+    )

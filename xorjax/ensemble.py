@@ -24,13 +24,15 @@ from xorjax.chunks import Chunk, Compiled, Work, compiled, prepared, trained
 from xorjax.cluster import check_alike, of_all_processes
 from xorjax.engines import Engine
 from xorjax.engines.choice import choose
+from xorjax.jaxprs import platform
 from xorjax.members import Members, members_of
 from xorjax.problems import HParams
+from xorjax.programs import program
 from xorjax.reduction import Accumulator, combined
 from xorjax.results import Result
 from xorjax.rounds import rounds
 from xorjax.sharding import checked_mesh, devices_here, is_shared, members_here, on_devices
-from xorjax.training import Trainer, described
+from xorjax.training import Trainer
 
 REPORT_SECONDS = 0.1
 STOPPING_FACTOR = 32  # chunks are so much larger where members stop: a block is trained until its last one does
@@ -109,7 +111,8 @@ def train_ensemble(
       reduce: what to gather in place of the members' results: an `Accumulator`, such as
         `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
-        count by the share of their epochs, rounded down in sum) and the number of seeds.
+        count by the share of their epochs, rounded down in sum) and the number of members, of those that this
+        process trains.
 
     Returns:
       A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, what that finds, the
@@ -137,12 +140,16 @@ def train_ensemble(
 def _reduced(
     reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]], mesh: Mesh | None
 ) -> Any:
-    gathered = reduce.init(members)
+    gathered = nothing = reduce.init(members)
     for part, block in blocks:
         gathered = reduce.update(gathered, block, members.places(part))
-    if is_shared(mesh):
-        gathered = functools.reduce(reduce.merge, of_all_processes(gathered))
-    return reduce.finalize(gathered)
+    return reduce.finalize(_merged(gathered, nothing, reduce) if is_shared(mesh) else gathered)
+
+
+def _merged(gathered: Any, nothing: Any, reduce: Accumulator) -> Any:
+    """What all processes have gathered; `nothing` is what they began with, by which they know one another."""
+    shapes = jax.tree.map(lambda leaf: (type(leaf).__name__, np.shape(leaf)), nothing)
+    return functools.reduce(reduce.merge, of_all_processes(gathered, f"statistics {shapes}"))
 
 
 def train_blocks(
@@ -163,8 +170,42 @@ def train_blocks(
     iterator, or an interrupt, stops the work within a round.
     """
     members = members_of(seeds, hparams)
+    how = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
+    blocks = blocks_of(trainer, members, **how, seconds=seconds, progress=progress)
+    check_processes({"trainer": trainer}, members, engine, precision, mesh)
+    return blocks
+
+
+def check_processes(
+    trainers: Mapping[str, Trainer], members: Members, engine: str, precision: str, mesh: Mesh | None
+) -> None:
+    """Checks that all processes of a mesh, if it has several, train the same.
+
+    Raises:
+      ValueError: naming what differs, and in which process.
+    """
+    if is_shared(mesh):
+        do = {
+            name: f"{trainer.epochs} epochs ({program(trainer, members).digest[:12]})"
+            for name, trainer in trainers.items()
+        }
+        check_alike({"members": members.described(), **do, "engine": engine, "precision": precision})
+
+
+def blocks_of(
+    trainer: Trainer,
+    members: Members,
+    *,
+    engine: str = "auto",
+    precision: str = "float32",
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Generator[tuple[slice, Result]]:
+    """`train_blocks` without a word to other processes."""
     mesh = checked_mesh(mesh)
-    chosen, chunk_size, block_size = _engine(trainer, members, engine, precision, chunk_size)
+    chosen, chunk_size, block_size = engine_for(trainer, members, engine, precision, chunk_size)
     here = members_here(len(members), mesh)
     if seconds is not None and not real_number("seconds", seconds) > 0:
         raise ValueError(f"{seconds=} must be above 0.")
@@ -172,8 +213,6 @@ def train_blocks(
         raise TypeError(f"{progress=} must be a function of done and total.")
     report = progress or (lambda done, total: None)
     limit = math.inf if seconds is None else seconds
-    if is_shared(mesh):
-        check_alike({"members": members.described(), "trainer": described(trainer, members), "engine": engine})
     spread = on_devices(chosen, devices_here(mesh))
     return _chunks(trainer, members, here, spread, chunk_size * spread.n_shards, block_size, limit, report)
 
@@ -203,7 +242,7 @@ def replay(
     """
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
     members = members_of([seed], own)
-    chosen, _, size = _engine(trainer, members, engine, precision, None)
+    chosen, _, size = engine_for(trainer, members, engine, precision, None)
     at = [whole_number(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
@@ -218,7 +257,7 @@ def replay(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
-def _engine(
+def engine_for(
     trainer: Trainer, members: Members, engine: str, precision: str, chunk_size: int | None
 ) -> tuple[Engine, int, int]:
     """The engine of that name, the members of a chunk on one device, and those of a block."""
@@ -302,7 +341,7 @@ def _chunks(
 
 def n_threads(n_shards: int = 1) -> int:
     """One a core where members run on cores; elsewhere one that computes and one that waits for results."""
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return 2
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if n_shards == 1 else max(2, cores // n_shards)

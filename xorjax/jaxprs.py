@@ -19,6 +19,22 @@ INLINED = ("closed_call", "eval_jaxpr", "jit", "pjit")
 CHECKPOINTS = ("checkpoint", "remat", "remat2")
 
 
+def platform() -> str:
+    """Of the device that JAX runs on where nothing else is said: "cpu", "gpu" or "tpu"."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    if chosen is None:
+        return jax.default_backend()
+    return jax.local_devices(backend=chosen)[0].platform if isinstance(chosen, str) else chosen.platform
+
+
+def settings() -> tuple[Any, ...]:
+    """What tracing a function depends on beside its arguments; for the keys of what is kept of a trace."""
+    of_arithmetic = "enable_x64", "threefry_partitionable", "default_prng_impl"
+    of_promotion = "numpy_dtype_promotion", "numpy_rank_promotion"
+    of_config = tuple(getattr(jax.config, f"jax_{name}") for name in (*of_arithmetic, *of_promotion))
+    return (*of_config, platform(), jax.sharding.get_abstract_mesh())
+
+
 def body_of(params: dict[str, Any]) -> Any:
     """The jaxpr that such a call is of."""
     return params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]

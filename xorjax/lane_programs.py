@@ -11,7 +11,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 
-from xorjax.jaxprs import as_function, called, opened, primitives, typed
+from xorjax.jaxprs import as_function, called, opened, platform, primitives, typed
 from xorjax.lane_control import Lanes, avals_of, values_of
 from xorjax.lane_rules import Lane
 from xorjax.scalar_control import from_leaves, n_leaves
@@ -82,7 +82,7 @@ def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[
     the body is small by its own measure, which differs between versions. Derivatives are of `run(False, …)`.
     """
     plain = partial(run, False)
-    if jax.default_backend() != "cpu" or depth == "vmap":
+    if platform() != "cpu" or depth == "vmap":
         return plain(*leaves)
     closed = jax.make_jaxpr(partial(run, True))(*leaves)
     names = primitives(closed)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xorjax.jaxprs import bodies, called, opened, primitives
+from xorjax.jaxprs import bodies, called, opened, platform, primitives
 from xorjax.lane_control import mapped_results
 from xorjax.lane_programs import ARITHMETIC, LOOPS, Depth, Program, run_program, traced_consts
 from xorjax.lane_rules import Lane, spread
@@ -131,7 +131,7 @@ def lane_vmap(
 def _can_be_filled_up(closed: Any) -> bool:
     """Whether members may be filled up to blocks, which also run what is only there to fill them."""
     calls_back = closed.effects or not CALLBACKS.isdisjoint(primitives(closed))
-    return jax.default_backend() == "cpu" and not calls_back
+    return platform() == "cpu" and not calls_back
 
 
 def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int) -> list[Any]:

@@ -56,8 +56,10 @@ class Members:
         """Who they are, in short: the same for the same members, another for others (by samples of many)."""
         digest = hashlib.sha256()
         for start in range(0, len(self), max(SAMPLE, len(self) // SAMPLES)):
-            for leaf in jax.tree.leaves(self[start : start + SAMPLE]):
-                digest.update(np.ascontiguousarray(leaf).tobytes())
+            seeds, hparams = self[start : start + SAMPLE]
+            for leaf in [seeds.astype(np.uint32), *jax.tree.leaves(hparams)]:
+                as_trained = np.ascontiguousarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+                digest.update(as_trained.tobytes())
         return f"{self!r} ({digest.hexdigest()[:12]})"
 
     def places(self, part: slice) -> dict[str, np.ndarray]:
@@ -85,7 +87,7 @@ def members_of(seeds: Any, hparams: HParams) -> Members:
         if hparams is not None:
             raise ValueError(f"{hparams=} must be None, since {seeds!r} have their own.")
         return seeds
-    seeds = _checked_seeds(seeds)
+    seeds = checked_seeds(seeds)
     hparams = _checked_hparams(hparams, len(seeds))
     return Members({SEED: len(seeds)}, seeds, lambda at: jax.tree.map(lambda leaf: leaf[at[SEED]], hparams))
 
@@ -188,7 +190,7 @@ def _seeds_apart(function: str, axes: Mapping[str, Any]) -> tuple[range | np.nda
     hparams = dict(axes)
     if "seeds" not in hparams:
         raise TypeError(f"{function}() needs seeds, such as seeds=range(1000).")
-    seeds = _checked_seeds(hparams.pop("seeds"))
+    seeds = checked_seeds(hparams.pop("seeds"))
     for name in (SEED, DRAW):
         if name in hparams:
             raise ValueError(f"{name}={hparams[name]!r} can't be a hyper-parameter, since {name!r} names an axis.")
@@ -204,7 +206,7 @@ def _check_generator() -> None:
         )
 
 
-def _checked_seeds(seeds: Any) -> range | np.ndarray:
+def checked_seeds(seeds: Any) -> range | np.ndarray:
     """The seeds as a range, which costs no memory, or an array.
 
     Raises:

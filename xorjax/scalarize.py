@@ -177,7 +177,9 @@ class Scalars:
 
     def as_it_is(self, eqn: Equation, operands: Sequence[Value]) -> Sequence[Value]:
         """An operation on assembled arrays."""
-        if self.in_kernel and all(isinstance(x, np.ndarray) and x.dtype != object for x in operands):
+        # What calls back is not computed once for all: a kernel refuses it by name.
+        is_pure = not eqn.effects and not eqn.primitive.name.endswith("callback")
+        if self.in_kernel and is_pure and all(isinstance(x, np.ndarray) and x.dtype != object for x in operands):
             return _computed(lambda *arrays: bound(eqn, arrays), operands, {})
         arrays = [self.whole(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
         outs = bound(eqn, arrays)

@@ -13,8 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from xorjax._checks import whole_number
 from xorjax.cluster import AXIS
 from xorjax.engines import Engine, Programs
+from xorjax.jaxprs import platform
+from xorjax.members import MAX_MEMBERS
 from xorjax.problems import HParams
 from xorjax.results import Result
 from xorjax.training import State, Trainer
@@ -36,6 +39,14 @@ def checked_mesh(mesh: Any) -> Mesh | None:
         raise ValueError(
             f"mesh has the axes {mesh.axis_names}; its one axis must be {AXIS!r}, as in "
             f"jax.make_mesh(({mesh.size},), ({AXIS!r},))."
+        )
+    devices = list(mesh.devices.flat)
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"{mesh=} must have each device once.")
+    if (kinds := {device.platform for device in devices}) != {platform()}:
+        raise ValueError(
+            f"{mesh=} has devices of {' and '.join(sorted(kinds))}, and JAX runs on {platform()}; "
+            f"jax.default_device or JAX_PLATFORMS changes that."
         )
     if jax.process_index() not in _processes(mesh):
         raise ValueError(f"{mesh=} has no device of this process, number {jax.process_index()}.")
@@ -59,10 +70,14 @@ def members_here(total: int, mesh: Mesh | None) -> slice:
     """Which of `total` members this process trains on its part of a mesh: neighbours, about as many a device.
 
     Raises:
-      ValueError: if a process would have none.
+      TypeError, ValueError: if there is no such mesh, or a process would have none.
     """
-    if mesh is None:
-        return slice(0, total)
+    total, mesh = whole_number("total", total, 1, MAX_MEMBERS), checked_mesh(mesh)
+    return slice(0, total) if mesh is None else part_here(total, mesh)
+
+
+def part_here(total: int, mesh: Mesh) -> slice:
+    """`members_here` of a mesh that has been checked."""
     processes = _processes(mesh)
     order = list(dict.fromkeys(processes))
     if len(order) > total:

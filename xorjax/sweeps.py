@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from xorjax import accumulators
 from xorjax.accumulators import Moments, Shares, Times
-from xorjax.ensemble import Progress, train_blocks
+from xorjax.ensemble import Progress, blocks_of, check_processes
 from xorjax.members import SEED, Members, grid
 from xorjax.reduction import Accumulator, combined
 from xorjax.training import Trainer
@@ -120,12 +120,14 @@ def train(sweep: Sweep, progress: Progress, mesh: Mesh | None = None) -> Generat
     statistics = _statistics(sweep)
     gathered = Gathered({units: statistics.init(sweep.members) for units in sweep.trainers}, 0, 0)
     yield gathered
+    trainers = {f"trainer of {units} hidden units": trainer for units, trainer in sweep.trainers.items()}
+    check_processes(trainers, sweep.members, "auto", "float32", mesh)
     for number, (units, trainer) in enumerate(sweep.trainers.items()):
 
         def show(done: int, of_each: int, number: int = number) -> None:
             progress(number * of_each + done, len(sweep.trainers) * of_each)
 
-        with closing(train_blocks(trainer, sweep.members, progress=show, mesh=mesh)) as blocks:
+        with closing(blocks_of(trainer, sweep.members, progress=show, mesh=mesh)) as blocks:
             for part, block in blocks:
                 places = sweep.members.places(part)
                 groups, members, epochs = gathered

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,11 +113,12 @@ def shared_job(
                 raise typer.BadParameter(f"{option}={value} is for --distributed.")
         yield None
         return
-    try:
-        cluster.check_job(*given.values())
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(f"--distributed: {error}") from None
-    with cluster.joined(coordinator, num_processes, process_id) as mesh:
+    with ExitStack() as job:
+        try:
+            mesh = job.enter_context(cluster.joined(coordinator, num_processes, process_id))
+        except (TypeError, ValueError, RuntimeError) as error:
+            what = str(error).splitlines()[0]
+            raise typer.BadParameter(f"--distributed, --coordinator, …: {what}") from None
         yield mesh
 
 

@@ -4,9 +4,7 @@
 what differs from member to member of an ensemble: the key, and the hyper-parameters.
 """
 
-import hashlib
 import math
-import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -374,14 +372,3 @@ def _first_solved(state: State, holds: Array) -> Array:
 def _all_finite(tree: Any) -> Bool[Array, ""]:
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
-
-
-def described(trainer: Trainer, members: Any) -> str:
-    """What a trainer does, in short: the same for the same program on the same data."""
-    _, hparams = members[:1]
-    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), hparams)
-    closed = jax.make_jaxpr(trainer.run)(jax.eval_shape(jax.random.key, 0), first)
-    digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", str(closed)).encode())
-    for leaf in closed.consts:
-        digest.update(np.asarray(leaf).tobytes())
-    return f"{trainer.epochs} epochs ({digest.hexdigest()[:12]})"

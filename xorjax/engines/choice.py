@@ -7,6 +7,7 @@ import jax
 
 from xorjax._checks import named
 from xorjax.engines import Engine, lanes, pallas, vmap
+from xorjax.jaxprs import platform as platform_now
 from xorjax.kernel_routes import ROUTES
 from xorjax.problems import HParams
 from xorjax.training import Trainer
@@ -30,7 +31,7 @@ class Choice(NamedTuple):
 
 def available(platform: str | None = None) -> Mapping[str, Engine]:
     """The engines of a platform by name, the one for JAX's default devices if none is named."""
-    routes = KERNELS.get(platform or jax.default_backend())
+    routes = KERNELS.get(platform or platform_now())
     return {**ENGINES, "pallas": pallas.engine(routes["float32"])} if routes else ENGINES
 
 
@@ -48,7 +49,7 @@ def choose(
     Raises:
       ValueError: if there is no such engine here, or its kernel can't hold what is to be trained.
     """
-    platform = platform or jax.default_backend()
+    platform = platform or platform_now()
     engines = available(platform)
     if name == "pallas" and name not in engines:
         raise ValueError(
@@ -60,7 +61,8 @@ def choose(
     wanted = "pallas" if name == "auto" and "pallas" in engines else name
     if wanted in ("pallas", "interpret"):
         route = KERNELS[platform][precision] if wanted == "pallas" else ROUTES["interpret"]
-        reason = pallas.unfit(trainer, hparams, route)
+        reason = _too_old(platform) if wanted == "pallas" else None
+        reason = reason or pallas.unfit(trainer, hparams, route)
         if reason is None:
             needed = pallas.registers_needed(trainer, hparams, route)
             return Choice(pallas.engine(route), f"an epoch fits a kernel: {needed} of {route.registers} registers")
@@ -71,3 +73,15 @@ def choose(
         found = lanes.explained(trainer, hparams)
         return Choice(engines["lanes"], f"at the depth {found.depth!r}, {found.why}")
     return Choice(engines[name], "as asked")
+
+
+def _too_old(platform: str) -> str | None:
+    """Why kernels can't run on the GPU that is here, or None: Triton wants NVIDIA's Ampere or later."""
+    if platform != "gpu" or platform_now() != "gpu":
+        return None
+    capability = getattr(jax.local_devices()[0], "compute_capability", "none")
+    try:
+        fits = float(capability) >= 8
+    except ValueError:  # other makers' are words
+        fits = False
+    return None if fits else f"kernels want the compute capability 8.0, and this device has {capability}"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from xorjax.engines import Engine, Programs, of_one
-from xorjax.jaxprs import called
+from xorjax.jaxprs import called, platform
 from xorjax.lane_programs import Program, natively, run_lanes
 from xorjax.lanes import BLOCK_ELEMENTS, Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.problems import HParams
@@ -46,7 +46,7 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
     explanation = planned(closed)
     size = explanation.lanes
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         size = max(1, min(ACCELERATOR_LANES, BLOCK_ELEMENTS // max(1, elements(closed))))
     return _Plan(closed, jax.tree.structure(results), explanation, size)
 
@@ -142,7 +142,7 @@ def _advance(
 
 def compiler_options() -> dict[str, str]:
     """For CPUs: vectors of 512 bits, which others split in two, and little unrolling, which only takes time."""
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return {}
     return {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": "1"}
 

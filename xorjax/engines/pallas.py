@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from xorjax.engines import Engine, Programs, of_one
 from xorjax.engines.lanes import beside_training
+from xorjax.jaxprs import settings
 from xorjax.kernel_routes import Route
 from xorjax.kernels import registers, run, scalar_loop, why_not
 from xorjax.members import GENERATOR
@@ -43,12 +44,12 @@ def engine(route: Route) -> Engine:
 
 def unfit(trainer: Trainer, hparams: HParams, route: Route) -> str | None:
     """Why a trainer can't go in a kernel of this route, or None; `hparams` are those of one member, or shapes."""
-    return _planned(trainer, route, *_described(hparams))[1]
+    return _plan(trainer, route, hparams)[1]
 
 
 def registers_needed(trainer: Trainer, hparams: HParams, route: Route) -> int:
     """How many registers a member needs in a kernel that it fits."""
-    return registers(_planned(trainer, route, *_described(hparams))[0], route)
+    return registers(_plan(trainer, route, hparams)[0], route)
 
 
 @lru_cache(maxsize=64)
@@ -72,8 +73,8 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 def _advance(
     trainer: Trainer, route: Route, states: State, hparams: HParams, epochs: Any, members: Any
 ) -> tuple[State, Info | None]:
-    closed, reason = _planned(trainer, route, *_described(of_one(hparams)))
-    if reason is not None:
+    closed, reason = _plan(trainer, route, of_one(hparams))
+    if reason is not None:  # under settings of JAX for which it was not chosen
         raise ValueError(f"engine='pallas' can't train this: {reason}.")
     leaves, tree = jax.tree.flatten(states)
     given = [jnp.moveaxis(leaf, 0, -1) for leaf in jax.tree.leaves(hparams)]
@@ -84,14 +85,15 @@ def _advance(
     return jax.tree.unflatten(tree, news), Info(*reports) if reports else None
 
 
-def _described(hparams: HParams) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+def _plan(trainer: Trainer, route: Route, hparams: HParams) -> tuple[Any, str | None]:
     leaves, tree = jax.tree.flatten(jax.eval_shape(lambda hparams: hparams, hparams))
-    return tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _planned(trainer, route, tree, shapes, settings())
 
 
 @lru_cache(maxsize=64)
 def _planned(
-    trainer: Trainer, route: Route, tree: Any, leaves: Sequence[jax.ShapeDtypeStruct]
+    trainer: Trainer, route: Route, tree: Any, leaves: Sequence[jax.ShapeDtypeStruct], under: tuple[Any, ...]
 ) -> tuple[Any, str | None]:
     """The loop of a vector of members, and why it can't be run in a kernel, or None."""
     hparams = jax.tree.unflatten(tree, leaves)
