@@ -348,6 +348,7 @@ def test_a_process_ends_with_the_report_alone_on_stdout():
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
+@pytest.mark.slow
 def test_files_are_kept_where_the_report_cannot_be_shown(tmp_path):
     args = [*COMMAND, "ensemble", "--seeds", "5", "--epochs", "20", "--json", str(tmp_path / "out.json")]
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -416,6 +417,7 @@ def test_ctrl_c_in_mid_run_reports_the_members_that_finished(tmp_path):
     assert f"{members:,} members:" in stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_sweep_reports_every_combination_so_far(tmp_path):
     report = tmp_path / "out.json"
     axes = ["--hidden-units", "2,3", "--learning-rate", "0.1,0.5"]
@@ -435,6 +437,7 @@ def test_ctrl_c_in_a_sweep_reports_every_combination_so_far(tmp_path):
     assert is_png(tmp_path / "map.png")
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_any_member_of_a_sweep_finished_says_so():
     args = ["ensemble", "--seeds", "10", "--epochs", "1000000000", "--momentum", "0,0.5"]
     code, stdout, stderr = interrupted(args, r"net-steps/s")
@@ -442,6 +445,7 @@ def test_ctrl_c_before_any_member_of_a_sweep_finished_says_so():
     assert stderr.endswith("xorjax: interrupted: before any member finished\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_any_member_finished_says_so():
     code, stdout, stderr = interrupted(["ensemble", "--seeds", "10", "--epochs", "1000000000"], r"net-steps/s")
     assert (code, stdout) == (130, "")

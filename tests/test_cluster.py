@@ -187,6 +187,7 @@ def test_processes_that_make_different_calls(task, message):
 OPTIONS = ["--seeds", "300", "--epochs", "2000", "--learning-rate", "0.5,2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [OPTIONS, pytest.param([*OPTIONS[:-1], "1"], marks=pytest.mark.slow)])
 def test_the_command_reports_what_one_process_would(options, tmp_path):
     def command(*others):

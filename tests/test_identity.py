@@ -85,6 +85,7 @@ def test_the_trainers_are_of_every_depth():
     assert sizes["contract"] < sizes["large"]  # so blocks of both sizes of that depth are tested
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_members(name, whole):
     for n in (1, 2, 3, 7, 16, 63, 1_000):
@@ -106,6 +107,7 @@ def test_any_chunk_size(name, whole):
         assert_same_bits(got, whole(name), slice(1_100))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_threads(name, threads, whole, monkeypatch):
@@ -113,6 +115,7 @@ def test_any_number_of_threads(name, threads, whole, monkeypatch):
     assert_same_bits(trained(name, np.arange(700), rates(700)), whole(name), slice(700))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="vectors are those of a CPU")
 @pytest.mark.parametrize("bits_of_vector", ["128", "256", "512"])
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "vmap"])  # whose products are XLA's own

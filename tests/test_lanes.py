@@ -119,7 +119,9 @@ def test_random_numbers_in_a_kernel(name, partitionable):
 
 
 @pytest.mark.lenient
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow if way == "scalarize" else ()) for way in WAYS]
+)
 @pytest.mark.parametrize("name", [name for name, program in PROGRAMS.items() if program.smooth])
 def test_gradients(name, way):
     program = PROGRAMS[name]

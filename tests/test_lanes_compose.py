@@ -100,6 +100,7 @@ CLOSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", MAPS)
 @pytest.mark.parametrize("name", CLOSED)
 def test_what_is_closed_over_is_differentiated(name, way):

@@ -207,6 +207,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_models_and_their_gradients_are_what_they_are_under_vmap(name):
     init, apply, shape = CASES[name]

@@ -23,6 +23,7 @@ def test_apply_is_the_forward_pass_by_hand(layer_sizes, seed, hidden):
     np.testing.assert_allclose(model.apply(params, x), activations[-1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_sizes", [(2, 2, 1), (3, 1), (2, 4, 3, 2)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5), ("bfloat16", 3e-2)])
 @pytest.mark.parametrize("hidden", sorted(reference.ACTIVATIONS))

@@ -51,6 +51,7 @@ def test_logits_are_right_where_the_odds_are():
     assert (xj.train_ensemble(strict, range(3)).accuracy == 0.5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.lenient
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_several_classes(batch_size):
@@ -116,6 +117,7 @@ def test_weights_go_with_their_rows_into_mini_batches():
     np.testing.assert_allclose(info.loss, (5 * losses[0] + 5 * losses[1] + 2 * losses[2]) / 12, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"batch_size": 5}, {"stop": xj.plateau(5, 1e-4), "record_every": 9}])
 def test_engines_resample_alike(options):
     lanes, vmap = (

@@ -54,6 +54,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("schedule", "way"), CASES)
 def test_a_record_is_of_the_network_as_it_was(schedule, way):
     """By replaying members to these epochs, and judging them there by other means."""

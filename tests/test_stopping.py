@@ -34,6 +34,7 @@ def bits(results):
     return [np.ascontiguousarray(leaf).view(f"u{leaf.itemsize}") for leaf in jax.tree.leaves(results)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record_every", "batch_size"), [(None, None), (7, None), (250, 3)])
 @pytest.mark.parametrize("rule", RULES)
 def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
@@ -59,6 +60,7 @@ def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
         np.testing.assert_array_equal(got, wanted[chosen])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_engines_and_a_network_alone_stop_alike(rule):
     member = trainer(RULES[rule], record_every=50)

@@ -196,6 +196,7 @@ def test_a_single_value_is_no_axis():
     np.testing.assert_array_equal(sweep.members[:2][1]["learning_rate"], [0.1, 0.1])
 
 
+@pytest.mark.slow
 def test_single_values_of_another_task_give_the_report_of_one_ensemble(tmp_path):
     args = ["--task", "parity:3", "--hidden-units", 3, "--learning-rate", 2, "--momentum", 0.9, "--batch-size", 8]
     files = ["--json", tmp_path / "out.json", "--plot", tmp_path / "out.png"]
@@ -217,6 +218,7 @@ def test_single_values_of_another_task_give_the_report_of_one_ensemble(tmp_path)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_patterns_held_out_are_reported_apart(tmp_path):
     """Of one ensemble, and of each group of a sweep."""
     file = tmp_path / "out.json"

@@ -114,6 +114,7 @@ def test_the_shuffling_key_is_not_a_key_of_the_model():
     assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == len(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record_every", [1, 3, 7, 20, 50])
 @pytest.mark.parametrize("batch_size", [4, 3])
 def test_history_is_what_steps_report(record_every, batch_size):
@@ -254,6 +255,7 @@ def test_every_number_of_the_optimizer_and_the_model_can_be_a_traced_hyper_param
     assert float(first.loss) != float(second.loss)
 
 
+@pytest.mark.slow
 @pytest.mark.lenient
 @pytest.mark.parametrize(
     "optimizer", ["adam", "adamw", "lion", "rmsprop", "lbfgs", "polyak_sgd", "noisy_sgd", "adan"]

@@ -31,11 +31,13 @@ def checked(line):
     return subprocess.run([sys.executable, "-c", CHECKED + line], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_program_keeps_its_signatures():
     run = checked("program(); print('kept')")
     assert run.stdout == "kept\n", run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     ["statistics.quantiles(np.zeros((2, 2)), [0.5])", "xj.mse(np.zeros(4), np.ones((4, 1)))"],
