@@ -347,3 +347,16 @@ def test_memory_depends_on_the_block_and_not_on_the_number_of_members():
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
 
     assert peak_megabytes(1_000_000) < peak_megabytes(10_000) + 20  # the results alone would be 76 MB
+
+
+def test_a_result_is_a_table_in_a_notebook():
+    recorded = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=20, record_every=10)
+    results = xj.train_ensemble(recorded, range(10), {"learning_rate": [0.1] * 9 + [np.inf]})
+    page = results._repr_html_()
+    assert "<th>networks</th><td>10</td>" in page
+    assert "<th>unsolved</th><td>9 (90.0 %)</td>" in page
+    assert "<th>diverged</th><td>1 (10.0 %)</td>" in page
+    assert f"greatest {np.nanmax(results.loss):.3g}</td>" in page
+    assert "<th>records</th><td>of 2 epochs</td>" in page
+    one = jax.jit(TRAINER.run)(jax.random.key(0), {"learning_rate": 0.1})
+    assert "<th>networks</th><td>1</td>" in one._repr_html_()

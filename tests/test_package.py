@@ -61,7 +61,8 @@ def test_the_top_level_is_what_the_design_says():
     assert visible <= {"xorjax", "tests", "examples", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
 
 
-def test_the_snippets_of_the_readme_run(capsys):
+def test_the_snippets_of_the_readme_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a study is kept
     first, *others = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     assert len(first.splitlines()) <= 15
     names = {}

@@ -1,5 +1,7 @@
 """Train a tiny neural network a million times: pure functions in JAX, and seed ensembles of them."""
 
+from typing import TYPE_CHECKING, Any
+
 from xorjax.ensemble import replay, train_blocks, train_ensemble
 from xorjax.keras import params_from_keras, params_to_keras
 from xorjax.lanes import Explanation, explain, lane_vmap
@@ -22,6 +24,11 @@ from xorjax.stopping import StopRule, plateau
 from xorjax.tasks import Batch, parity, split, truth_table, xor
 from xorjax.training import State, Trainer, trainer
 from xorjax.updates import Info
+
+if TYPE_CHECKING:
+    from xorjax.studies.dataset import open_study
+    from xorjax.studies.run import run_study
+    from xorjax.studies.verify import verify_study
 
 __version__ = "0.1.0"
 
@@ -49,12 +56,14 @@ __all__ = [
     "mlp",
     "mse",
     "normal",
+    "open_study",
     "params_from_keras",
     "params_to_keras",
     "parity",
     "plateau",
     "random_search",
     "replay",
+    "run_study",
     "scalar_operations",
     "scalarize",
     "sigmoid_cross_entropy",
@@ -68,5 +77,24 @@ __all__ = [
     "trainer",
     "truth_table",
     "uniform",
+    "verify_study",
     "xor",
 ]
+
+_OF_STUDIES = {"open_study": "dataset", "run_study": "run", "verify_study": "verify"}
+
+
+def __getattr__(name: str) -> Any:
+    """Studies want zarr and xarray, which take time to import and are an extra."""
+    if name not in _OF_STUDIES:
+        raise AttributeError(f"module 'xorjax' has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(f"xorjax.studies.{_OF_STUDIES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("zarr", "xarray"):
+            raise
+        raise ModuleNotFoundError(
+            f"xj.{name} needs {error.name}: pip install 'xorjax[study]'", name=error.name
+        ) from None

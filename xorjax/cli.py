@@ -52,6 +52,7 @@ from xorjax.options import (
 from xorjax.rounds import rounds
 from xorjax.setups import Setup, set_up
 from xorjax.stopping import RULES
+from xorjax.studies import command as study
 from xorjax.terminal import (
     OneLineErrors,
     deliver,
@@ -75,6 +76,7 @@ app = typer.Typer(
     add_completion=False,
     help="Train the XOR network of the tutorials: once, or ten thousand times.",
 )
+app.add_typer(study.app, name="study")
 
 
 @app.command()

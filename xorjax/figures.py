@@ -38,7 +38,9 @@ def training(
     axis = np.linspace(-0.25, 1.25, 151)
     points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     outputs = np.asarray(model.apply(result.params, points)).reshape(len(axis), len(axis))
-    plots.decision_surface(right, axis, outputs, *batch)
+    image = plots.decision_surface(right, axis, outputs, *batch)
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    figure.colorbar(image, ax=right, label="output", shrink=0.85)
     figure.savefig(path, dpi=DPI)
 
 

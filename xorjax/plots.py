@@ -1,14 +1,16 @@
 """Figures: numbers in, matplotlib Axes out; computes nothing. Colours are Okabe and Ito's, safe for all eyes."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
-from xorjax.accumulators import Shares
+from xorjax.accumulators import Shares, Survival
 from xorjax.published import PublishedRun
 from xorjax.results import History
 from xorjax.statistics import SurvivalCurve
@@ -40,7 +42,7 @@ def decision_surface(
     outputs: Float[ArrayLike, "k k"],
     x: Float[ArrayLike, "n 2"],
     y: Float[ArrayLike, "n 1"],
-) -> None:
+) -> QuadMesh:
     """Output of one network over the plane of its two inputs, with the patterns that it was trained on.
 
     Args:
@@ -48,6 +50,9 @@ def decision_surface(
       axis: coordinates of the grid, the same for both inputs.
       outputs: output at (first input, second input), first input first.
       x: the patterns, and `y`: their targets.
+
+    Returns:
+      The colours, for a colour bar.
     """
     image = ax.pcolormesh(axis, axis, np.transpose(outputs), cmap="cividis", vmin=0, vmax=1, rasterized=True)
     ax.contour(axis, axis, np.transpose(outputs), levels=[0.5], colors="white", linewidths=1.5)
@@ -59,8 +64,7 @@ def decision_surface(
     ax.set_ylabel("second input")
     ax.set_aspect("equal")
     ax.set_title("output of the network (white line: ½)")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
-    ax.figure.colorbar(image, ax=ax, label="output", shrink=0.85)
+    return image
 
 
 def loss_histogram(ax: Axes, losses: Float[ArrayLike, " members"], published: Sequence[PublishedRun] = ()) -> None:
@@ -80,6 +84,33 @@ def loss_histogram(ax: Axes, losses: Float[ArrayLike, " members"], published: Se
     ax.set_title(f"{drawn.size:,} members" + ("" if drawn.size == losses.size else f" of {losses.size:,}, finite"))
     if published:
         ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+def binned_losses(ax: Axes, edges: Float[ArrayLike, " bins1"], counts: Float[ArrayLike, " bins"]) -> None:
+    """Final losses on a log axis, from how many members there are between each two edges."""
+    edges, counts = np.asarray(edges), np.asarray(counts)
+    ax.stairs(counts, edges, fill=True, color=BLUE)
+    if counts.any():
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        ax.set_xlim(float(edges[max(first - 2, 0)]), float(edges[min(last + 3, len(edges) - 1)]))
+    ax.set_xscale("log")
+    ax.set_xlabel("final loss")
+    ax.set_ylabel("members")
+
+
+def survival_curves(ax: Axes, curves: Mapping[str, Survival]) -> None:
+    """Share of members not yet solved against epochs, with intervals; a curve for each name."""
+    colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, "#56B4E9")
+    for (name, curve), color in zip(curves.items(), itertools.cycle(colors), strict=False):
+        ax.step(curve.epoch, curve.unsolved, where="post", color=color, label=name or None)
+        ax.fill_between(curve.epoch, curve.low, curve.high, step="post", color=color, alpha=0.2, linewidth=0)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlim(left=0)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_xlabel("epochs")
+    ax.set_ylabel("members not yet solved")
+    if any(curves):
+        ax.legend(frameon=False)
 
 
 def unsolved_members(ax: Axes, curve: SurvivalCurve) -> None:

@@ -3,6 +3,7 @@
 import enum
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Float, Int
 
 from xorjax.tasks import AnyArray
@@ -47,3 +48,19 @@ class Result(NamedTuple):
     validation_loss: Float[AnyArray, "*members"] | None = None  # these three of the rows held out, if any are
     validation_accuracy: Float[AnyArray, "*members"] | None = None
     validation_predictions: Float[AnyArray, "*members n_validation n_out"] | None = None
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: how many ended as what, and where their losses lie."""
+        outcomes, losses = np.ravel(self.outcome), np.ravel(self.loss).astype(np.float64)
+        total, finite = outcomes.size, np.sort(losses[np.isfinite(losses)])
+        rows = [("networks", f"{total:,}")]
+        for outcome in Outcome:
+            if number := int((outcomes == outcome).sum()):
+                rows.append((outcome.name.lower(), f"{number:,} ({100 * number / total:.1f} %)"))
+        if finite.size:
+            quantiles = finite[[0, (finite.size - 1) // 2, -1]]
+            rows.append(("loss", "least {:.3g}, median {:.3g}, greatest {:.3g}".format(*quantiles)))
+        rows.append(("all rows right", f"{100 * np.mean(np.ravel(self.accuracy) == 1):.1f} %"))
+        if self.history is not None:
+            rows.append(("records", f"of {len(self.history.epoch):,} epochs"))
+        return "<table>" + "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in rows) + "</table>"

@@ -22,9 +22,20 @@ class Setup(NamedTuple):
 
 
 def set_up(
-    batch: xj.Batch, hparams: Mapping[str, float], optimizer: str, hidden_units: int, epochs: int, **how: Any
+    batch: xj.Batch,
+    hparams: Mapping[str, float],
+    optimizer: str,
+    hidden_units: int,
+    epochs: int,
+    network: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> Setup:
-    """A network and its trainer, for hparams such as these; `how` is passed on to the trainer."""
+    """A network and its trainer, for hparams such as these.
+
+    Args:
+      batch, hparams, optimizer, hidden_units, epochs: what the options are.
+      network: passed on to `xj.mlp`, and `how` to `xj.trainer`.
+    """
     make = chosen("--optimizer", optimizer, optimizers())
     if "momentum" in hparams and "momentum" not in inspect.signature(make).parameters:
         raise typer.BadParameter(
@@ -36,7 +47,7 @@ def set_up(
         return make(h["learning_rate"], **others)
 
     sizes = (batch.x.shape[1], hidden_units, 1)
-    model = xj.mlp(sizes)
+    model = xj.mlp(sizes, **(network or {}))
     trainer = xj.trainer(model, batch, optimizer_of, epochs=epochs, **how)
     try:
         jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams)

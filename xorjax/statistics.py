@@ -39,8 +39,13 @@ def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> 
     if holds.size == 0:
         raise ValueError("holds must have at least one member, got none.")
     count = int(holds.sum())
-    interval = stats.binomtest(count, holds.size).proportion_ci(confidence, method="wilson")
-    return Proportion(count, holds.size, float(interval.low), float(interval.high))
+    return Proportion(count, holds.size, *interval(count, holds.size, confidence))
+
+
+def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share of so many (Wilson 1927; SciPy's)."""
+    found = stats.binomtest(number, total).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
@@ -117,6 +122,35 @@ def outcome_classes(
     Raises:
       ValueError: if the shapes do not fit, or a target is not 0 or 1.
     """
+    ended_as = class_of_each(predictions, targets)
+    rounded = _rounded(np.asarray(predictions)[..., 0].astype(np.float64))
+    classes = [
+        OutcomeClass(name, int(members.sum()), _counted(rounded[members]))
+        for i, name in enumerate(CLASSES)
+        if (members := ended_as == i).any()
+    ]
+    return sorted(classes, key=lambda c: -c.number)
+
+
+CLASSES = (
+    "not a number",
+    "at the targets",
+    "all at ½",
+    "stuck at ½, the rest at the targets",
+    "stuck at ⅔ or ⅓, the rest at the targets",
+    "all right, short of the targets",
+    "elsewhere",
+)
+
+
+def class_of_each(
+    predictions: Float[ArrayLike, "members n 1"], targets: Float[ArrayLike, "n 1"]
+) -> Int[np.ndarray, " members"]:
+    """Which of `CLASSES` each member ended as: the first that holds.
+
+    Raises:
+      ValueError: if the shapes do not fit, or a target is not 0 or 1.
+    """
     predictions, targets = np.asarray(predictions), np.asarray(targets)
     if predictions.ndim != 3 or predictions.shape[1:] != targets.shape or targets.shape[1] != 1:
         raise ValueError(
@@ -131,22 +165,16 @@ def outcome_classes(
     n_off = off.sum(axis=1)
     plateau = _rounded((off & ones).sum(axis=1) / np.maximum(n_off, 1))
     stuck = (n_off > 1) & (~off | (rounded == plateau[:, None])).all(axis=1)
-    conditions = {
-        "not a number": np.isnan(outputs).any(axis=1),
-        "at the targets": n_off == 0,
-        "all at ½": stuck & (plateau == "½") & (n_off == len(ones)),
-        "stuck at ½, the rest at the targets": stuck & (plateau == "½"),
-        "stuck at ⅔ or ⅓, the rest at the targets": stuck,
-        "all right, short of the targets": ((outputs > 0.5) == ones).all(axis=1),
-        "elsewhere": np.ones(len(outputs), bool),
-    }
-    ended_as = np.argmax(list(conditions.values()), axis=0)  # the first that holds
-    classes = [
-        OutcomeClass(name, int(members.sum()), _counted(rounded[members]))
-        for i, name in enumerate(conditions)
-        if (members := ended_as == i).any()
+    holds = [
+        np.isnan(outputs).any(axis=1),
+        n_off == 0,
+        stuck & (plateau == "½") & (n_off == len(ones)),
+        stuck & (plateau == "½"),
+        stuck,
+        ((outputs > 0.5) == ones).all(axis=1),
+        np.ones(len(outputs), bool),
     ]
-    return sorted(classes, key=lambda c: -c.number)
+    return np.argmax(holds, axis=0)
 
 
 def _rounded(outputs: np.ndarray) -> np.ndarray:

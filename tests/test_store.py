@@ -1,0 +1,350 @@
+"""The store of a study: no fault of a file system loses what is committed, and nothing in a store is trusted."""
+
+import errno
+import json
+import os
+import shutil
+from contextlib import nullcontext
+
+import numpy as np
+import optax
+import pytest
+import zarr
+
+import xorjax as xj
+from xorjax.studies import durable
+from xorjax.studies import store as stores
+from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
+from xorjax.studies.store import StoreError, read
+from xorjax.studies.verify import repair, verify_study
+
+TRAINER = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)
+KEPT = ["loss", "outcome", "epochs", "params"]
+N = 10
+
+
+@pytest.fixture(scope="module")
+def results():
+    return xj.train_ensemble(TRAINER, range(N))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished study of three units, the last of which is not full."""
+    root = tmp_path_factory.mktemp("studies") / "a.zarr"
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+    return root
+
+
+def copied(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "a.zarr")
+
+
+def stored_in(root):
+    stored = read(*stores.opened(root))
+    assert stored is not None
+    return stored
+
+
+def values_of(results, part):
+    kernel, bias = results.params[0]
+    last_kernel, last_bias = results.params[1]
+    of_all = {
+        "loss": results.loss,
+        "outcome": results.outcome,
+        "epochs": results.epochs,
+        "params/0/kernel": kernel,
+        "params/0/bias": bias,
+        "params/1/kernel": last_kernel,
+        "params/1/bias": last_bias,
+    }
+    return {name: np.asarray(values)[part] for name, values in of_all.items()}
+
+
+class Faulty:
+    """The module `os`, one of whose calls fails."""
+
+    CALLS = ("open", "write", "fsync", "replace", "close", "mkdir")
+
+    def __init__(self, number, error):
+        self.number, self.error, self.count = number, error, 0
+
+    def __getattr__(self, name):
+        call = getattr(os, name)
+        if name not in self.CALLS:
+            return call
+
+        def counted(*args, **options):
+            self.count += 1
+            if self.count == self.number:
+                if self.error == "short":
+                    return call(args[0], args[1][: max(1, len(args[1]) // 3)]) if name == "write" else call(*args)
+                if name == "close":
+                    call(*args)
+                raise OSError(self.error, os.strerror(self.error))
+            return call(*args, **options)
+
+        return counted
+
+
+def calls_of_a_commit(stored, results, monkeypatch):
+    counter = Faulty(-1, None)
+    monkeypatch.setattr(durable, "os", counter)
+    stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+    monkeypatch.undo()
+    return counter.count
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EIO, "short"])
+def test_a_fault_at_any_call_of_a_commit_loses_nothing(error, whole, results, tmp_path, monkeypatch):
+    reference = contents(whole)
+    root = copied(whole, tmp_path)
+    stored = stored_in(root)
+    stores.take_back(stored, 2)
+    n_calls = calls_of_a_commit(stored, results, monkeypatch)
+    assert n_calls >= 6 * len(stored.layout.variables)
+    for number in range(1, n_calls + 1):
+        stores.take_back(stored, 2)
+        monkeypatch.setattr(durable, "os", Faulty(number, error))
+        with pytest.raises(OSError, match=str(root)) if error != "short" else nullcontext() as raised:
+            stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+        monkeypatch.undo()
+        assert raised is None or raised.value.errno == error
+        for unit in (0, 1):
+            assert stores.committed(stored, unit).all()
+        assert stores.committed(stored, 2).all() or not stores.committed(stored, 2).any()
+        assert verify_study(root).damaged == []
+        stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+        assert contents(root) == reference
+    assert list(root.rglob("*.partial")) == []
+
+
+def contents(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and "claims" not in path.parts
+    }
+
+
+def test_a_run_in_which_the_disk_is_full_goes_on_later(tmp_path, monkeypatch):
+    root = tmp_path / "a.zarr"
+    monkeypatch.setattr(durable, "os", Faulty(220, errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=2)
+    assert str(root) in str(error.value.filename)
+    monkeypatch.undo()
+    seen = []
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=2, progress=seen.append)
+    assert seen[-1].trained < N
+    xj.run_study(TRAINER, range(N), store=tmp_path / "b.zarr", keep=KEPT, unit=2)
+    assert contents(root) == contents(tmp_path / "b.zarr")
+
+
+def test_a_unit_of_which_some_are_committed_keeps_them(whole, results, tmp_path):
+    stored = stored_in(copied(whole, tmp_path))
+    stores.take_back(stored, 0)
+    first, others = np.array([True, False, False, True]), np.array([False, True, True, False])
+    for which in (first, others):
+        stores.commit(stored, 0, which, values_of(results, np.flatnonzero(which)))
+    assert contents(tmp_path / "a.zarr") == contents(whole)
+
+
+def test_who_lost_a_unit_commits_nothing(whole, results, tmp_path):
+    stored = stored_in(copied(whole, tmp_path))
+    stores.take_back(stored, 1)
+    values = values_of(results, slice(4, 8))
+    assert not stores.commit(stored, 1, np.ones(4, bool), values, is_ours=lambda: False)
+    assert not stores.committed(stored, 1).any()
+
+
+def test_a_flipped_bit_in_any_chunk_is_found_and_named(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    chunks = sorted(path for path in root.rglob("c.*"))
+    assert len(chunks) == 3 * len(stored_in(root).layout.variables) + 1
+    rng = np.random.default_rng(0)
+    for chunk in chunks:
+        sound = chunk.read_bytes()
+        for at in {0, len(sound) - 1, *rng.integers(0, len(sound), 3).tolist()}:
+            damaged = bytearray(sound)
+            damaged[at] ^= 1 << int(rng.integers(8))
+            chunk.write_bytes(damaged)
+            found = verify_study(root)
+            assert [line for line in found.damaged if str(chunk) in line], (chunk, at)
+            assert len(found.damaged) == 1
+        chunk.write_bytes(sound)
+    assert verify_study(root).is_sound
+
+
+HARM = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "empty": lambda path: path.write_bytes(b""),
+    "another's": lambda path: path.write_bytes(os.urandom(200)),
+    "not there": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_damage_is_repaired(name, whole, tmp_path):
+    root = copied(whole, tmp_path)
+    HARM[name](root / "params/0/kernel/c.1.0.0")
+    found = verify_study(root)
+    assert found.units == [1]
+    assert "params/0/kernel/c.1.0.0" in found.damaged[0]
+    if name == "not there":
+        with pytest.raises(StoreError, match=r"params/0/kernel/c.1.0.0 is not there, though its members are"):
+            xj.run_study(TRAINER, range(N), store=root, keep=KEPT)
+    repair(root, found)
+    seen = []
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, progress=seen.append)
+    assert seen[-1].trained == 4
+    assert contents(root) == contents(whole)
+
+
+def test_other_values_with_right_checksums_are_found_by_training_again(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    array = zarr.open_array(root / "loss")
+    array[3] = np.float32(1.0001) * np.asarray(array[3])
+    assert verify_study(root).is_sound
+    found = verify_study(root, TRAINER, sample=1_000)
+    assert found.replayed > 1
+    assert found.differing == ["loss of seed=3"] or found.differing == []
+    every = [verify_study(root, TRAINER, sample=20, seed=seed).differing for seed in range(3)]
+    assert ["loss of seed=3"] in every
+
+
+def test_metadata_that_are_damaged_are_named_and_repaired(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    (root / "loss/zarr.json").write_text("{")
+    (root / "seed/c.0").unlink()
+    found = verify_study(root)
+    assert len(found.damaged) == 2
+    assert "loss/zarr.json is damaged or not there" in found.damaged[0]
+    assert "seed/c.0" in found.damaged[1]
+    repair(root, found)
+    assert contents(root) == contents(whole)
+
+
+def changed(*path, to):
+    def change(document):
+        at = document
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = to
+
+    return change
+
+
+DESCRIBED = ("attributes", "xorjax")
+HOSTILE = {
+    "no attributes": changed("attributes", to={}),
+    "attributes of another": changed("attributes", to={"xorjax": 3}),
+    "another format": changed(*DESCRIBED, "format", to=99),
+    "a huge axis": changed(*DESCRIBED, "axes", to={"seed": 10**30}),
+    "an axis of text": changed(*DESCRIBED, "axes", to={"seed": "10"}),
+    "an axis of a path": changed(*DESCRIBED, "axes", to={"../seed": 10}),
+    "huge units": changed(*DESCRIBED, "unit", to=[2**40]),
+    "units of nothing": changed(*DESCRIBED, "unit", to=[0]),
+    "units of too many axes": changed(*DESCRIBED, "unit", to=[4, 4]),
+    "a variable outside": changed(*DESCRIBED, "variables", 0, "name", to="../../loss"),
+    "a variable at the root": changed(*DESCRIBED, "variables", 0, "name", to="/etc/passwd"),
+    "a variable of no name": changed(*DESCRIBED, "variables", 0, "name", to=""),
+    "a variable of objects": changed(*DESCRIBED, "variables", 0, "dtype", to="object"),
+    "a variable that is huge": changed(*DESCRIBED, "variables", 0, "shape", to=[2**31]),
+    "a variable of too many axes": changed(*DESCRIBED, "variables", 0, "shape", to=[2, 2, 2]),
+    "no variables": changed(*DESCRIBED, "variables", to=[]),
+    "variables of text": changed(*DESCRIBED, "variables", to="loss"),
+    "fewer seeds than there are": changed(*DESCRIBED, "seeds", to=[[0, 9]]),
+    "negative seeds": changed(*DESCRIBED, "seeds", to=[[-5, 5]]),
+    "seeds backwards": changed(*DESCRIBED, "seeds", to=[[10, 0]]),
+    "values of no axis": changed(*DESCRIBED, "values", to={"rate": [1.0]}),
+    "records in words": changed(*DESCRIBED, "record", to=["first"]),
+    "no metadata": changed("consolidated_metadata", to=None),
+    "metadata of another shape": changed("consolidated_metadata", "metadata", "loss", "shape", to=[11]),
+    "another codec": changed(
+        "consolidated_metadata", "metadata", "loss", "codecs", to=[{"name": "numcodecs.pickle"}]
+    ),
+    "an array more": changed("consolidated_metadata", "metadata", "extra", to={}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_store_that_does_not_fit_together_gives_one_clear_error(name, whole, tmp_path):
+    root = copied(whole, tmp_path)
+    document = json.loads((root / "zarr.json").read_text())
+    HOSTILE[name](document)
+    (root / "zarr.json").write_text(json.dumps(document))
+    before = contents(root)
+    for use in (
+        lambda: xj.open_study(root),
+        lambda: xj.verify_study(root),
+        lambda: xj.run_study(TRAINER, range(N), store=root),
+    ):
+        with pytest.raises(StoreError, match=r"zarr\.json") as error:
+            use()
+        assert str(root) in str(error.value)
+    assert contents(root) == before
+
+
+TEXTS = {
+    "nothing": b"",
+    "half": b'{"attributes": {',
+    "no text": b"\xff\xfe",
+    "a list": b"[]",
+    "deep": b"[" * 10**6,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_root_that_is_no_document(name, whole, tmp_path):
+    root = copied(whole, tmp_path)
+    (root / "zarr.json").write_bytes(TEXTS[name])
+    with pytest.raises(StoreError, match=r"zarr\.json is damaged, or not of a study of xorjax"):
+        xj.open_study(root)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    with pytest.raises(StoreError, match="is a folder with other files in it"):
+        xj.run_study(TRAINER, range(N), store=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(StoreError, match="holds no study"):
+        xj.open_study(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_study_of_zarr_s_own_is_none_of_ours(tmp_path):
+    zarr.create_group(tmp_path / "a.zarr").create_array("loss", shape=(3,), dtype="f4")
+    with pytest.raises(StoreError, match="not of a study of xorjax"):
+        xj.run_study(TRAINER, range(N), store=tmp_path / "a.zarr")
+
+
+def test_a_beginning_that_was_cut_short_is_begun_anew(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    (root / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"has members of a study, but no zarr\.json"):
+        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+    for chunk in root.rglob("c.*"):
+        chunk.unlink()
+    shutil.rmtree(root / "loss")
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+    assert contents(root) == contents(whole)
+
+
+def test_zarr_reads_what_the_layout_says(whole):
+    stored = stored_in(whole)
+    for path, document in documents(stored.layout).items():
+        if document["node_type"] == "array":
+            array = zarr.open_array(whole, path=path, mode="r")
+            assert list(array.shape) == document["shape"]
+            assert array.metadata.to_dict()["dimension_names"] == tuple(document["dimension_names"])
+
+
+def test_a_missing_value_is_none_that_occurs():
+    real, whole = np.zeros((), np.float32), np.zeros((), np.int32)
+    shapes = xj.Result(real, real, real, real, whole, whole, whole)
+    layout = Layout({"seed": 1}, (1,), variables_of(shapes, None), None)
+    missing = {variable.name: variable.missing for variable in layout.variables}
+    assert missing[OUTCOME] == MISSING_OUTCOME
+    assert missing["solved_epoch"] == missing["epochs"] == np.iinfo(np.int32).min
+    assert np.isnan(missing["loss"])

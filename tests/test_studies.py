@@ -1,0 +1,327 @@
+"""Studies: the same bits as an ensemble, resumed, extended, and told apart; read by xarray alone."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+from zarr.storage import MemoryStore
+
+import xorjax as xj
+from xorjax.studies.layout import Layout, unit_shape
+from xorjax.studies.seeds import count, joined, runs_of, seeds_at, without
+
+EVERY = ["loss", "accuracy", "outcome", "solved_epoch", "epochs", "predictions", "params", "history"]
+
+
+def made(epochs=60, **options):
+    return xj.trainer(
+        xj.mlp((2, 2, 1)),
+        xj.xor(),
+        lambda h: optax.sgd(h["learning_rate"], h["momentum"]),
+        epochs=epochs,
+        **options,
+    )
+
+
+TRAINER = made(record_every=20, record=["params"], stop="solved", solved=lambda y_hat, y, loss: loss < 0.25)
+AXES = {"learning_rate": [0.1, 0.5, 2.0], "momentum": 0.9}
+
+
+def study(store, seeds=range(20), axes=AXES, trainer=TRAINER, **options):
+    return xj.run_study(trainer, seeds, axes, store=store, **{"unit": 8, **options})
+
+
+def files(root):
+    """The bytes of everything in a store but claims, by path."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and "claims" not in path.parts
+    }
+
+
+def the_same(dataset, results, **at):
+    """Whether what a dataset has at these values is an ensemble's results, bit for bit."""
+    part = dataset.sel(at)
+    for name in ("loss", "accuracy", "outcome", "solved_epoch", "epochs", "predictions"):
+        np.testing.assert_array_equal(part[name].values, getattr(results, name), err_msg=name)
+    np.testing.assert_array_equal(part["params/1/kernel"].values, results.params[1].kernel)
+    np.testing.assert_array_equal(part["history/loss"].values, results.history.loss)
+    np.testing.assert_array_equal(part["history/params/0/bias"].values, results.history.params[0].bias)
+
+
+def test_a_study_is_the_ensembles_of_its_combinations(tmp_path):
+    dataset = study(tmp_path / "a.zarr", keep=EVERY)
+    assert dict(dataset.sizes) | {"learning_rate": 3, "seed": 20, "record": 3} == dict(dataset.sizes)
+    assert dataset.loss.dims == ("learning_rate", "seed")
+    np.testing.assert_array_equal(dataset.record, [0, 20, 40])
+    for rate in AXES["learning_rate"]:
+        results = xj.train_ensemble(TRAINER, range(20), {"learning_rate": rate, "momentum": 0.9})
+        the_same(dataset, results, learning_rate=rate)
+
+
+@pytest.mark.parametrize("unit", [1, 3, 16, 1_000])
+def test_no_bit_depends_on_the_units(unit, tmp_path):
+    whole = study(tmp_path / "whole.zarr", unit=4_096)
+    in_parts = study(tmp_path / "parts.zarr", unit=unit)
+    assert whole.drop_attrs().identical(in_parts.drop_attrs())
+
+
+def test_a_second_call_trains_nobody_and_changes_no_byte(tmp_path):
+    seen = []
+    study(tmp_path / "a.zarr")
+    before = files(tmp_path / "a.zarr")
+    study(tmp_path / "a.zarr", progress=seen.append)
+    assert seen[-1].trained == 0
+    assert seen[-1].committed == seen[-1].total == 60
+    assert files(tmp_path / "a.zarr") == before
+
+
+def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
+    def interrupt(at):
+        if at.trained:
+            raise KeyboardInterrupt
+
+    seen = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path / "a.zarr", progress=interrupt)
+    missing = int(np.isnan(xj.open_study(tmp_path / "a.zarr").outcome).sum())
+    assert 0 < missing < 60
+    study(tmp_path / "a.zarr", progress=seen.append)
+    assert seen[-1].trained == missing
+    study(tmp_path / "b.zarr")
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+
+
+WIDER = {
+    "more seeds": (range(45), AXES, 75),
+    "seeds before": ([*range(50, 53), *range(20)], AXES, 9),
+    "more values": (range(20), {**AXES, "learning_rate": [0.1, 0.3, 0.5, 2.0, 1.0]}, 40),
+    "more of both": (range(30), {**AXES, "learning_rate": [2.0, 0.5, 0.1, 1.0]}, 60),
+}
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_a_wider_study_trains_the_new_members_alone(name, tmp_path):
+    seeds, axes, new = WIDER[name]
+    seen = []
+    study(tmp_path / "a.zarr")
+    dataset = study(tmp_path / "a.zarr", seeds, axes, progress=seen.append)
+    assert seen[-1].trained == new
+    assert not np.isnan(dataset.outcome).any()
+    fresh = study(tmp_path / "b.zarr", seeds, axes)
+    assert dataset.drop_attrs().identical(fresh.drop_attrs())
+    np.testing.assert_array_equal(dataset.seed, list(seeds))
+
+
+OTHERS = {
+    "epochs": ({"trainer": made(61)}, "epochs: 60 in the store, 61 asked for"),
+    "another program": ({"trainer": made(60, batch_size=2)}, "program (- in the store, + asked for):"),
+    "another shared value": (
+        {"axes": {**AXES, "momentum": 0.8}},
+        "shared.momentum: 0.9 in the store, 0.8 asked for",
+    ),
+    "another axis": ({"axes": {"learning_rate": [0.1, 0.5, 2.0], "momentum": [0.9]}}, "axes: "),
+    "another engine": ({"engine": "vmap"}, "engine: 'lanes' in the store, 'vmap' asked for"),
+    "another keep": ({"keep": ["loss"]}, "keep: "),
+    "fewer seeds": ({"seeds": range(10)}, "seeds lack those from 10 to 19"),
+    "fewer values": ({"axes": {**AXES, "learning_rate": [0.1]}}, "axes['learning_rate'] lacks [0.5, 2.0]"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_studies_never_mix(name, tmp_path):
+    how, what = OTHERS[name]
+    study(tmp_path / "a.zarr", trainer=made())
+    before = files(tmp_path / "a.zarr")
+    with pytest.raises(ValueError, match=r"holds another study|it can be extended, not cut") as error:
+        study(tmp_path / "a.zarr", **{"trainer": made(), **how})
+    assert what in str(error.value)
+    assert files(tmp_path / "a.zarr") == before
+
+
+def test_a_description_is_the_same_after_other_work(tmp_path):
+    study(tmp_path / "a.zarr")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_studies as t; "
+        "t.study(sys.argv[2], progress=lambda at: print(at.trained))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(__file__).rpartition("/")[0], str(tmp_path / "a.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["0"], done.stderr
+
+
+def test_workers_by_number_share_the_units(tmp_path):
+    trained = []
+    for worker in ("1/3", (3, 3), "2/3"):
+        seen = []
+        study(tmp_path / "a.zarr", worker=worker, progress=seen.append)
+        trained.append(seen[-1].trained)
+        assert seen[-1].committed == seen[-1].total
+    assert sum(trained) == 60
+    assert min(trained) > 0
+    study(tmp_path / "b.zarr")
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+
+
+def test_any_store_of_zarr(tmp_path):
+    memory = MemoryStore()
+    in_memory = study(memory, keep=EVERY)
+    by_fsspec = study(f"file://{tmp_path}/b.zarr", keep=EVERY)
+    local = study(tmp_path / "c.zarr", keep=EVERY)
+    for dataset in (in_memory, by_fsspec):
+        assert dataset.drop_attrs().identical(local.drop_attrs())
+    seen = []
+    study(memory, range(25), keep=EVERY, progress=seen.append)
+    assert seen[-1].trained == 15
+
+
+def test_xarray_alone_opens_it(tmp_path):
+    study(tmp_path / "a.zarr", keep=EVERY, worker="1/2")  # half of it
+    code = """
+import json, sys
+sys.modules["xorjax"] = sys.modules["jax"] = None
+import numpy as np, xarray
+dataset = xarray.open_zarr(sys.argv[1], chunks=None)
+outcome = dataset.outcome
+tree = xarray.open_datatree(sys.argv[1], engine="zarr", chunks=None)
+print(json.dumps({
+    "sizes": {name: dataset.sizes[name] for name in ("learning_rate", "seed", "record")},
+    "missing": [int(np.isnan(dataset[name]).sum()) for name in ("outcome", "solved_epoch", "epochs", "loss")],
+    "rates": dataset.learning_rate.values.tolist(),
+    "units": dataset.solved_epoch.attrs["units"],
+    "flags": outcome.attrs["flag_meanings"],
+    "kernel": tree["params/0/kernel"].shape,
+    "described": sorted(dataset.attrs["xorjax"]),
+}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    missing = int(np.isnan(xj.open_study(tmp_path / "a.zarr").outcome).sum())
+    assert 0 < missing < 60
+    assert found["missing"] == [missing] * 4
+    assert found["sizes"] == {"learning_rate": 3, "seed": 20, "record": 3}
+    assert found["rates"] == AXES["learning_rate"]
+    assert (found["units"], found["flags"]) == ("epochs", "unsolved solved diverged unfinished")
+    assert found["kernel"] == [3, 20, 2, 2]
+    wanted = {
+        "engine",
+        "epochs",
+        "plan",
+        "platform",
+        "precision",
+        "program",
+        "program_digest",
+        "seed_rule",
+        "versions",
+    }
+    assert wanted <= set(found["described"])
+
+
+def test_members_that_diverge_are_not_missing(tmp_path):
+    linear = xj.mlp((2, 2, 1), output="linear")
+    trainer = xj.trainer(linear, xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=20)
+    dataset = xj.run_study(trainer, range(5), {"learning_rate": [0.1, 1e30]}, store=tmp_path / "a.zarr")
+    np.testing.assert_array_equal(dataset.outcome.sel(learning_rate=1e30), xj.Outcome.DIVERGED)
+    assert np.isnan(dataset.loss.sel(learning_rate=1e30)).all()
+    assert xj.verify_study(tmp_path / "a.zarr", trainer).is_sound
+
+
+def test_a_study_compiles_once(compilations, tmp_path):
+    study(tmp_path / "a.zarr", seeds=range(100))
+    first = len(compilations)
+    study(tmp_path / "b.zarr", seeds=range(333))
+    assert len(compilations) == first
+
+
+def test_a_model_of_dictionaries_keeps_its_names(tmp_path):
+    def init(key):
+        return {"hidden": {"w": jax.random.normal(key, (2, 1))}, "b": jax.numpy.zeros(1)}
+
+    model = xj.Model(init, lambda p, x: jax.nn.sigmoid(x @ p["hidden"]["w"] + p["b"][None]))
+    trainer = xj.trainer(model, xj.xor(), optax.sgd(0.1), epochs=3)
+    dataset = xj.run_study(trainer, range(5), store=tmp_path / "a.zarr", keep=["params"])
+    found = xj.train_ensemble(trainer, range(5))
+    np.testing.assert_array_equal(dataset["params/hidden/w"], found.params["hidden"]["w"])
+    bad = xj.Model(lambda key: {"../b": init(key)}, lambda p, x: model.apply(p["../b"], x))
+    with pytest.raises(ValueError, match=r"'params/\.\./b/b' can't be kept"):
+        xj.run_study(xj.trainer(bad, xj.xor(), optax.sgd(0.1), epochs=3), [0], store=tmp_path / "b.zarr")
+    assert not (tmp_path / "b.zarr").exists()
+
+
+WRONG = {
+    "no trainer": ({"trainer": 3}, TypeError, "trainer must come from xj.trainer"),
+    "a worker too many": ({"worker": "4/3"}, ValueError, "worker[0]=4 must be between 1 and"),
+    "a worker in words": ({"worker": "first"}, ValueError, "worker='first' must be two whole numbers"),
+    "no lease": ({"lease_seconds": 0}, ValueError, "lease_seconds=0 must be above 0"),
+    "a bar of text": ({"progress": "bar"}, TypeError, "progress='bar' must be a function"),
+    "a seed twice": ({"seeds": [1, 2, 1]}, ValueError, "seeds must each be given once"),
+    "no seeds": ({"seeds": []}, ValueError, "seeds must hold at least one seed"),
+    "an axis called seed": ({"axes": {"seed": [1]}}, ValueError, "axes has the name 'seed'"),
+    "an axis of two words": ({"axes": {"a b": [1]}}, ValueError, "axes has the name 'a b'"),
+    "an axis of words": ({"axes": {"a": ["x"]}}, TypeError, "axes['a'] must be real numbers"),
+    "an empty axis": ({"axes": {"learning_rate": [], "momentum": 0}}, ValueError, "axes['learning_rate']=[] must"),
+    "an infinite value": ({"axes": {"momentum": [np.inf]}}, ValueError, "axes['momentum']=[inf] must be a finite"),
+    "a value twice": (
+        {"axes": {"momentum": [1, 1]}},
+        ValueError,
+        "axes['momentum']=[1, 1] must hold each value once",
+    ),
+    "an axis like a variable": ({"axes": {**AXES, "loss": [1.0]}}, ValueError, "axes has the name 'loss'"),
+    "an unknown thing to keep": ({"keep": ["lost"]}, ValueError, "keep[0]='lost' must be one of"),
+    "one thing to keep": ({"keep": "loss"}, TypeError, "keep='loss' must be a list"),
+    "units of none": ({"unit": 0}, ValueError, "unit=0 must be between 1 and"),
+    "a number for a store": ({"store": 3}, TypeError, "store=3 must be a folder, a URL, or a store of zarr"),
+    "no name for a store": ({"store": ""}, TypeError, "store='' must be a folder"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_studies_say_what_is_wrong_and_write_nothing(name, tmp_path):
+    how, kind, what = WRONG[name]
+    with pytest.raises(kind) as error:
+        study(**{"store": tmp_path / "a.zarr", **how})
+    assert what in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_units_are_neighbours_of_about_the_size_asked_for():
+    assert unit_shape([10, 10, 1_000], 16_384) == (1, 16, 1_024)
+    assert unit_shape([10, 10, 100_000], 16_384) == (1, 1, 16_384)
+    assert unit_shape([3], 16_384) == (4,)
+    assert unit_shape([3, 5], 1) == (1, 1)
+    layout = Layout({"a": 5, "seed": 10}, (2, 4), (), None)
+    seen = np.zeros(layout.shape, int)
+    for unit in range(layout.n_units):
+        seen[layout.region(unit)] += 1
+    assert (seen == 1).all()
+
+
+def test_seeds_as_runs():
+    assert runs_of(range(5, 10)) == [[5, 10]]
+    assert runs_of(np.array([3, 4, 9, 1])) == [[3, 5], [9, 10], [1, 2]]
+    runs = runs_of(np.array([3, 4, 9, 1]))
+    np.testing.assert_array_equal(seeds_at(runs, np.arange(count(runs))), [3, 4, 9, 1])
+    assert without([[0, 10]], [[3, 4], [8, 20]]) == [[0, 3], [4, 8]]
+    assert joined([[0, 3], [3, 8], [9, 10]]) == [[0, 8], [9, 10]]
+
+
+def test_a_billion_members_are_units_too():
+    layout = Layout({"seed": 10**9}, (2**14,), (), None)
+    assert layout.n_units == 61_036
+    assert layout.region(61_035) == (slice(999_997_440, 10**9),)

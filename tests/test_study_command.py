@@ -1,0 +1,285 @@
+"""`xorjax study`: run, status, verify, replay, report, export; and its page in a real browser."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas
+import pytest
+import xarray
+from typer.testing import CliRunner
+
+import xorjax as xj
+from xorjax.cli import app
+
+PLAN = """
+seeds = 300
+epochs = 400
+stop = "solved"
+unit = 64
+[axes]
+learning_rate = [0.5, 2.0, 4.0]
+momentum = [0.0, 0.9]
+"""
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["study", *map(str, args)], env={"COLUMNS": "120"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "plan.toml").write_text(PLAN)
+    result = run("run", folder / "plan.toml", "--store", folder / "a.zarr")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"{folder / 'a.zarr'}: 1,800 of 1,800 members, ")
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made / "a.zarr", tmp_path / "a.zarr")
+
+
+def test_a_run_is_the_ensemble_of_its_plan(made):
+    dataset = xj.open_study(made / "a.zarr")
+    assert dict(dataset.sizes) | {"learning_rate": 3, "momentum": 2, "seed": 300} == dict(dataset.sizes)
+    share = float((dataset.outcome == xj.Outcome.SOLVED).mean())
+    again = run("run", made / "plan.toml", "--store", made / "a.zarr")
+    assert f"{100 * share:.1f} % solved" in again.stdout
+    assert "; 0 trained in " in again.stdout
+    assert "100.0 % of 1,800 members" in again.stderr
+
+
+def test_options_stand_for_a_file(tmp_path):
+    options = [
+        "--seeds",
+        "5:40",
+        "--learning-rate",
+        "0.5,2",
+        "--momentum",
+        "0.9",
+        "--epochs",
+        "50",
+        "--keep",
+        "loss",
+    ]
+    result = run("run", *options, "--store", tmp_path / "a.zarr")
+    assert result.exit_code == 0, result.stderr
+    dataset = xj.open_study(tmp_path / "a.zarr")
+    assert sorted(map(str, dataset.data_vars)) == ["loss", "outcome"]
+    np.testing.assert_array_equal(dataset.learning_rate, [0.5, 2.0])
+    np.testing.assert_array_equal(dataset.seed, range(5, 40))
+
+
+def test_status_says_how_far_it_is(made):
+    result = run("status", made / "a.zarr")
+    assert "1,800 of 1,800 members (100.0 %)" in result.stdout
+    assert "3 learning_rate × 2 momentum × 300 seed" in result.stdout
+    found = json.loads(run("status", made / "a.zarr", "--json").stdout)
+    assert (found["committed"], found["workers"]) == (1_800, {})
+
+
+def test_verify_trains_a_sample_again(made):
+    result = run("verify", made / "a.zarr", "--sample", "30")
+    assert result.exit_code == 0, result.stderr
+    words = "1,800 of 1,800 members read, (29|30) trained again, 0 files damaged, 0 values that differ"
+    assert re.search(words, result.stdout)
+
+
+def test_verify_names_what_is_damaged_and_repairs_it(made, copy):
+    chunk = sorted((copy / "loss").glob("c.*"))[0]
+    sound = chunk.read_bytes()
+    chunk.write_bytes(sound[:10] + bytes([sound[10] ^ 4]) + sound[11:])
+    result = run("verify", copy)
+    assert result.exit_code == 1
+    assert f"{chunk} is damaged: " in result.stderr
+    assert "1 files damaged" in result.stdout
+    assert run("verify", copy, "--repair").exit_code == 0
+    assert chunk.read_bytes() == sound
+    assert run("verify", copy).exit_code == 0
+
+
+def test_replay_is_the_member_in_the_store(made, copy):
+    at = ["--seed", "7", "--at", "learning_rate=2.0", "--at", "momentum=0.9"]
+    result = run("replay", copy, *at)
+    assert result.exit_code == 0, result.stderr
+    own = xj.open_study(copy).sel(seed=7, learning_rate=2.0, momentum=0.9)
+    assert f"1 0 → {float(own.predictions[2, 0]):.8f}   (target 1)" in result.stdout
+    assert "the same, bit for bit, in the store" in result.stdout
+
+
+def test_a_replay_that_differs_says_in_what(copy):
+    import zarr
+
+    zarr.open_array(copy / "loss")[1, 1, 7] = 0.5
+    result = run("replay", copy, "--seed", "7", "--at", "learning_rate=2.0", "--at", "momentum=0.9")
+    assert result.exit_code == 1
+    assert "not the same in the store: loss" in result.stdout
+
+
+def test_exports_hold_the_dataset(made, tmp_path):
+    dataset = xj.open_study(made / "a.zarr")
+    assert run("export", made / "a.zarr", tmp_path / "a.parquet").exit_code == 0
+    table = pandas.read_parquet(tmp_path / "a.parquet").set_index(["learning_rate", "momentum", "seed"])
+    assert len(table) == 1_800
+    ours = dataset.loss.to_series()
+    assert (table.loss.sort_index() == ours.sort_index()).all()
+    assert run("export", made / "a.zarr", tmp_path / "a.nc").exit_code == 0
+    with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
+        np.testing.assert_array_equal(found.loss, dataset.loss)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "a.parquet"]
+
+
+class Page(HTMLParser):
+    """What a page has: its images, the addresses that it names, its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images: list[dict] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag == "img":
+            self.images.append(found)
+        self.addresses += [str(value) for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    result = run("report", made / "a.zarr", "--output", made / "page.html")
+    assert result.exit_code == 0, result.stderr
+    return made / "page.html"
+
+
+def test_the_report_is_one_page_that_asks_for_nothing(made, page):
+    found = Page(page.read_text())
+    assert all(address.startswith("data:") for address in found.addresses)
+    assert len(found.images) == 6  # two axes, their map, losses, survival, surfaces
+    assert all(image["alt"] for image in found.images)
+    dataset = xj.open_study(made / "a.zarr")
+    share = float((dataset.outcome == xj.Outcome.SOLVED).mean())
+    assert f"{100 * share:.1f} %" in found.words
+    slowest = int(dataset.solved_epoch.where(dataset.outcome == xj.Outcome.SOLVED).max())
+    assert f"{slowest:,}" in found.words
+
+
+def test_the_commands_of_the_report_give_these_members(page):
+    commands = re.findall(r"xorjax study replay (\S+ --seed [^<]+)<", page.read_text())
+    assert len(commands) > 5
+    result = run("replay", *commands[0].split())
+    assert result.exit_code == 0, result.stderr
+    assert "the same, bit for bit, in the store" in result.stdout
+
+
+def test_a_browser_opens_the_report(page, tmp_path):
+    if BROWSER is None:
+        assert "XORJAX_BROWSER" not in os.environ, "a browser is wanted here, and there is none"
+        pytest.skip("no Chromium is installed")
+    probe = (
+        "<script>addEventListener('load', () => { const all = [...document.images]; document.title = "
+        "'looked: ' + all.filter(i => i.complete && i.naturalWidth > 300).length + ' of ' + all.length + ', ' + "
+        "(document.documentElement.scrollWidth <= innerWidth); })</script></body>"
+    )
+    looked_at, empty = tmp_path / "page.html", tmp_path / "empty.html"
+    looked_at.write_text(page.read_text().replace("</body>", probe))
+    empty.write_text("<!doctype html><title>nothing</title>")
+    (dom, said, asked), (_, _, by_itself) = (browsed(path, tmp_path) for path in (looked_at, empty))
+    assert "<title>looked: 6 of 6, true</title>" in dom
+    assert "CONSOLE" not in said
+    assert asked - by_itself <= {""}  # files and data have no host
+
+
+def browsed(path, folder):
+    """What Chromium makes of a page, what it says, and the hosts that it asks."""
+    log = folder / "net.json"
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            *"--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split(),
+            *"--disable-background-networking --disable-component-update --enable-logging=stderr".split(),
+            *"--window-size=1100,900 --virtual-time-budget=5000 --dump-dom".split(),
+            f"--user-data-dir={folder / path.stem}",
+            f"--log-net-log={log}",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    urls = re.findall(r'"url":"([^"]*)"', log.read_text())
+    return done.stdout, done.stderr, {urlsplit(url).netloc for url in urls}
+
+
+WRONG = {
+    "no store": (["run"], "--store, or store in the file, must say where"),
+    "a file and options": (["run", "PLAN", "--epochs", "3"], "--epochs and a file are given"),
+    "a file that is not there": (["run", "no.toml", "--store", "a"], "no.toml"),
+    "an unknown optimizer": (["run", "--optimizer", "sdg", "--store", "a"], "did you mean 'sgd'?"),
+    "a worker of none": (["run", "--store", "STORE", "--seeds", "3", "--worker", "0/3"], "worker[0]=0 must be"),
+    "another study": (["run", "--store", "MADE", "--seeds", "300"], "holds another study, which differs in"),
+    "the status of nothing": (["status", "no.zarr"], "'no.zarr' holds no study"),
+    "a report of nothing": (["report", "no.zarr"], "'no.zarr' holds no study"),
+    "an export of no kind": (["export", "MADE", "a.csv"], "FILE='a.csv' must end in .parquet or .nc"),
+    "a member that is none": (
+        ["replay", "MADE", "--seed", "300"],
+        "learning_rate=None must be one of 0.5, 2.0",
+    ),
+    "an axis that is none": (
+        ["replay", "MADE", "--seed", "3", "--at", "learning_rate=0.5", "--at", "momentum=0.9", "--at", "b=1"],
+        "b must be among the axes: learning_rate, momentum",
+    ),
+    "a seed that is none": (
+        ["replay", "MADE", "--seed", "300", "--at", "learning_rate=0.5", "--at", "momentum=0.9"],
+        "seed=300 is not in the study",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_end_with_a_word_and_exit_code_2(name, made, tmp_path, monkeypatch):
+    args, what = WRONG[name]
+    monkeypatch.chdir(tmp_path)
+    names = {"PLAN": made / "plan.toml", "MADE": made / "a.zarr", "STORE": tmp_path / "b.zarr"}
+    result = run(*(names.get(arg, arg) for arg in args))
+    assert result.exit_code in (1, 2)
+    assert what in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "b.zarr").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(tmp_path):
+    plan = "seeds = 400_000\nepochs = 2_000\nunit = 1024\n"
+    (tmp_path / "plan.toml").write_text(plan)
+    command = [sys.executable, "-m", "xorjax", "study", "run", "plan.toml", "--store", "a.zarr"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "a.zarr/outcome").glob("c.*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    found = re.search(r"interrupted: ([\d,]+) of 400,000 members are committed in a.zarr; the same command", err)
+    assert found, err
+    committed = int(found[1].replace(",", ""))
+    status = json.loads(run("status", tmp_path / "a.zarr", "--json").stdout)
+    assert status["committed"] == committed > 0
+    assert status["workers"] == {}

@@ -1,0 +1,122 @@
+"""Processes at a study that are killed at any moment: what they leave goes on, and comes out the same.
+
+XORJAX_KILLS=100 kills as many times, which takes some minutes.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optax
+import pytest
+
+import xorjax as xj
+from xorjax.studies.claims import Claims, claimed
+
+KILLS = int(os.environ.get("XORJAX_KILLS", "20"))
+SEEDS, AXES = range(96), {"learning_rate": [0.5, 2.0]}
+
+
+def study(store, **options):
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=300)
+    return xj.run_study(trainer, SEEDS, AXES, store=store, unit=4, chunk_size=256, **options)
+
+
+def contents(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and "claims" not in path.parts
+    }
+
+
+def main(folder, kills, seed):
+    """Forks processes that work at a study, one or two at once, and kills one; until so many have been killed.
+
+    What is imported before a fork is imported once: a process is at work within a second.
+    """
+    xj.run_study  # noqa: B018  (imports what studies want)
+    draw, killed, ended, number = random.Random(seed), 0, 0, 0
+    while killed < kills:
+        store = Path(folder) / f"{number}.zarr"
+        workers = [forked(store) for _ in range(draw.choice([1, 1, 2]))]
+        time.sleep(draw.uniform(0.0, 4.0))
+        os.kill(workers[0], signal.SIGKILL)
+        codes = [os.waitpid(worker, 0)[1] for worker in workers]
+        killed += codes[0] == signal.SIGKILL
+        assert all(code == 0 for code in codes[1:]), "the other worker failed"
+        if 0 in codes:
+            ended += 1
+            number += 1
+    worker = forked(Path(folder) / f"{number}.zarr")
+    assert os.waitpid(worker, 0)[1] == 0
+    print(f"{killed} killed, {number + 1} studies")
+
+
+def forked(store):
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            study(store, lease_seconds=1.0)
+            code = 0
+        finally:
+            os._exit(code)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_moments_it_goes_on_and_is_the_same(seed, tmp_path):
+    whole = tmp_path / "whole.zarr"
+    study(whole)
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path), str(KILLS // 2), str(seed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(xj.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    found = sorted(tmp_path.glob("[0-9]*.zarr"))
+    assert done.stdout.startswith(f"{KILLS // 2} killed, {len(found)} studies")
+    reference = contents(whole)
+    for store in found:
+        assert contents(store) == reference
+        assert not np.isnan(xj.open_study(store).outcome).any()
+        assert claimed(store) == {}
+
+
+def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
+    one, other = Claims(tmp_path, 0.5), Claims(tmp_path, 0.5)
+    assert one.take("0.1")
+    assert not other.take("0.1")
+    assert one.holds("0.1")
+    assert not other.holds("0.1")
+    assert list(other.others()) == ["0.1"]
+    with one.kept():  # renewed, it is not taken over
+        time.sleep(1.2)
+        assert not other.take("0.1")
+    assert other.take("0.1")  # given back at the end
+    time.sleep(0.8)  # not renewed
+    assert one.take("0.1")
+    assert not other.holds("0.1")
+    other.release("0.1")  # what is another's by now
+    assert one.holds("0.1")
+
+
+def test_a_stale_claim_is_taken_by_one_of_many(tmp_path):
+    Claims(tmp_path, 0.2).take("0")
+    time.sleep(0.5)
+    many = [Claims(tmp_path, 30.0) for _ in range(8)]
+    os.utime(tmp_path / "claims/0", (0, 0))
+    assert [each.take("0") for each in many].count(True) == 1
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,1 @@
+"""Studies: labelled grids of members, in a store that survives whatever happens."""

@@ -1,0 +1,34 @@
+"""A study as an xarray dataset, read lazily from its store."""
+
+from typing import Any
+
+import xarray
+
+from xorjax.studies import store as stores
+from xorjax.studies.store import StoreError
+
+
+def open_study(store: Any) -> xarray.Dataset:
+    """The study in a store, not yet read: an axis for each hyper-parameter that has several values, and "seed".
+
+    Members that are missing are nan, in integers too, which are floats therefore. Parameters and records have
+    names such as "params/0/kernel" and "history/loss". (`xarray.open_zarr(store)` gives all others, and needs no
+    xorjax.)
+
+    Args:
+      store: a folder, a URL that fsspec knows, or a store of zarr.
+
+    Raises:
+      ValueError: if there is no study, or what is there does not fit together.
+    """
+    opened, name = stores.opened(store, read_only=True)
+    if stores.read(opened, name) is None:
+        raise StoreError(f"store={name!r} holds no study.")
+    tree = xarray.open_datatree(opened, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
+    dataset = tree.to_dataset()
+    for node in tree.subtree:
+        if node.path != "/":
+            dataset = dataset.assign(
+                {f"{node.path[1:]}/{name}": array.variable for name, array in node.data_vars.items()}
+            )
+    return dataset
