@@ -11,7 +11,7 @@ KEPT = "JAX_COMPILATION_CACHE_DIR"
 made_here = None
 if KEPT not in os.environ:  # in the process that starts the others, before JAX is imported
     os.environ[KEPT] = made_here = tempfile.mkdtemp(prefix="xorjax-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
@@ -50,3 +50,11 @@ def compilations():
     jax.monitoring.register_event_duration_secs_listener(listener)
     yield counted
     jax.monitoring.clear_event_listeners()
+
+
+@pytest.fixture
+def quick_compiler():
+    """Half of the time to compile, and slower programs: for what is compared to rounding, once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -10,6 +10,8 @@ from programs import PROGRAMS
 import xorjax as xj
 from xorjax.scalarize import Scalars
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 MEMBERS = 6
 
 

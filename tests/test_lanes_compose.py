@@ -16,6 +16,8 @@ from jax.extend.core import Literal
 
 import xorjax as xj
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 CONSTANT = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32)
 DEPTHS = ("scalar", "contract")
 by_depth = pytest.mark.parametrize("depth", DEPTHS)

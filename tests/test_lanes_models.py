@@ -15,7 +15,7 @@ from jax import lax
 import xorjax as xj
 
 MEMBERS = 5
-pytestmark = pytest.mark.lenient
+pytestmark = [pytest.mark.lenient, pytest.mark.usefixtures("quick_compiler")]
 WAYS = {
     "scalarize": lambda fn: jax.jit(jax.vmap(xj.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),

@@ -8,6 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import xorjax as xj
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 @given(
     array_shapes(min_dims=2, max_dims=2).flatmap(lambda s: arrays(np.float64, (2, *s), elements=st.floats(-9, 9)))

@@ -10,6 +10,8 @@ from jax.test_util import check_grads
 import xorjax as xj
 from xorjax.models import ACTIVATIONS, INITIALIZERS
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 sizes = st.lists(st.integers(1, 6), min_size=2, max_size=5)
 
 

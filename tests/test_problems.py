@@ -12,6 +12,8 @@ import pytest
 import xorjax as xj
 from xorjax import accumulators
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 XOR = xj.xor()
 ROWS = np.random.default_rng(5).normal(size=(12, 3)).astype(np.float32)
 REGRESSION = xj.Batch(ROWS, np.tanh(ROWS[:, :1] - ROWS[:, 1:2] * ROWS[:, 2:]))

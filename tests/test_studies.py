@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from zarr.storage import MemoryStore
+from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
 from xorjax.studies.layout import Layout, unit_shape
@@ -176,9 +176,12 @@ def test_workers_by_number_share_the_units(tmp_path):
 def test_any_store_of_zarr(tmp_path):
     memory = MemoryStore()
     in_memory = study(memory, keep=EVERY)
-    by_fsspec = study(f"file://{tmp_path}/b.zarr", keep=EVERY)
-    local = study(tmp_path / "c.zarr", keep=EVERY)
-    for dataset in (in_memory, by_fsspec):
+    by_fsspec = study("memory://studies/b.zarr", keep=EVERY)
+    files = FsspecStore.from_url(f"file://{tmp_path}/b.zarr", storage_options={"auto_mkdir": True})
+    in_files = study(files, keep=EVERY)
+    local = study(f"file://{tmp_path}/c.zarr", keep=EVERY)
+    assert (tmp_path / "c.zarr/claims").exists()
+    for dataset in (in_memory, by_fsspec, in_files):
         assert dataset.drop_attrs().identical(local.drop_attrs())
     seen = []
     study(memory, range(25), keep=EVERY, progress=seen.append)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 import xorjax as xj
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 KEY = jax.random.key(3)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import url2pathname
 
 import numpy as np
 import zarr
@@ -36,6 +37,7 @@ from xorjax.studies.layout import (
 from xorjax.studies.seeds import Runs, count, seeds_at
 
 FORMAT = 1
+FILE = "file://"
 MAX_ROOT = 2**27  # bytes
 MAX_VALUES = 2**31  # of one chunk
 DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
@@ -83,6 +85,8 @@ def opened(where: Any, *, read_only: bool = False) -> tuple[Store, str]:
     """zarr's store for a folder, a URL that fsspec knows, or a store of zarr; and its name."""
     if isinstance(where, Store):
         return where, str(where)
+    if isinstance(where, str) and where.startswith(FILE):
+        where = url2pathname(where.removeprefix(FILE))
     if isinstance(where, str) and "://" in where:
         return FsspecStore.from_url(where, read_only=read_only), where
     if not isinstance(where, str | Path) or not str(where):
