@@ -53,8 +53,9 @@ def main(folder, kills, seed):
         if 0 in codes:
             ended += 1
             number += 1
-    worker = forked(Path(folder) / f"{number}.zarr")
-    assert os.waitpid(worker, 0)[1] == 0
+    time.sleep(1.5)  # until the claims of the dead are over
+    for each in range(number + 1):  # the last is finished; what the dead left in the others is removed
+        assert os.waitpid(forked(Path(folder) / f"{each}.zarr"), 0)[1] == 0
     print(f"{killed} killed, {number + 1} studies")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xorjax._checks import whole_number
-from xorjax.studies.durable import write_durably
+from xorjax.studies.durable import remove_partial, write_durably
 from xorjax.studies.layout import CLAIMS, GROUP, ROOT
 
 LEASE_SECONDS = 60.0
@@ -115,6 +115,14 @@ class Claims:
     def others(self) -> dict[str, str]:
         """Units that others work on now, and who they are."""
         return {unit: owner for unit, owner in claimed(self._folder.parent).items() if unit not in self._ours}
+
+    def clean(self) -> None:
+        """Removes what those who died left behind: claims that are over, and files half written."""
+        for path in self._folder.glob("[!.z]*"):
+            with suppress(OSError):
+                if path.name not in self._ours and self._is_stale(path):
+                    path.unlink()
+        remove_partial(self._folder.parent, self._lease)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,9 @@ class DurableStore(LocalStore):
         write_durably(self.root / key, value.as_buffer_like())
 
 
-def remove_partial(root: Path) -> None:
-    """Removes what writers that were killed left behind; none must be at work."""
+def remove_partial(root: Path, seconds: float) -> None:
+    """Removes what writers that were killed left behind, and nobody has written to for so long."""
     for path in root.rglob(f".*{PARTIAL}"):
         with suppress(OSError):
-            path.unlink()
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()

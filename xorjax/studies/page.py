@@ -47,7 +47,7 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } .number { font-variant-nume
 img { max-width: 100%; height: auto; display: block; margin: .5rem auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child, td:last-child { text-align: left; } td:last-child { white-space: normal; }
+th:first-child, td:first-child, td:last-child { text-align: left; } td:last-child code { white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); } th:last-child { text-align: left; }
 code { font: .88rem ui-monospace, monospace; background: #f1f3f5; padding: .1rem .35rem; border-radius: 4px; }
 """
@@ -292,6 +292,7 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
     down = -(-len(members) // across)
 
     def draw(figure: Figure) -> None:
+        figure.set_layout_engine("compressed")  # whose panels all have one aspect
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         for panel in panels[len(members) :]:
             panel.remove()
@@ -305,6 +306,8 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
             outputs = np.asarray(setup.model.apply(params, points)).reshape(len(axis), len(axis))
             image = plots.decision_surface(panel, axis, outputs, *setup.batch)
             panel.set_title("\n".join([*textwrap.wrap(member.what, 26), f"seed {seed}"]), fontsize="medium")
+            if panel.get_subplotspec().colspan.start:
+                panel.set_ylabel("")
         figure.colorbar(image, ax=panels[: len(members)], label="output (white line: ½)", shrink=0.85)
 
     return _figure(

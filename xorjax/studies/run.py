@@ -21,7 +21,6 @@ from xorjax.studies import store as stores
 from xorjax.studies.claims import LEASE_SECONDS, Claims, Worker, checked_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.description import differences, header_of
-from xorjax.studies.durable import remove_partial
 from xorjax.studies.layout import (
     AXIS,
     MAX_UNIT,
@@ -123,8 +122,8 @@ def run_study(
         work.run()
     if of_mesh:
         of_all_processes(None, "that the study is done")
-    if at is not None and claims is not None and not claims.others():
-        remove_partial(at)
+    if claims is not None:
+        claims.clean()
     return _in_order(open_study(store), values, runs, stored)
 
 
