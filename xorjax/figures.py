@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,12 +37,16 @@ def training(
     found = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
     plots.loss_curve(left, xj.History(np.arange(len(found.loss)) * every, *found))
     axis = np.linspace(-0.25, 1.25, 151)
-    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    outputs = np.asarray(model.apply(result.params, points)).reshape(len(axis), len(axis))
-    image = plots.decision_surface(right, axis, outputs, *batch)
+    image = plots.decision_surface(right, axis, surface_of(model, result.params, axis), *batch)
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     figure.colorbar(image, ax=right, label="output", shrink=0.85)
     figure.savefig(path, dpi=DPI)
+
+
+def surface_of(model: xj.Model, params: Any, axis: np.ndarray) -> np.ndarray:
+    """The output of a network at (first input, second input), both along this axis."""
+    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    return np.asarray(model.apply(params, points)).reshape(len(axis), len(axis))
 
 
 def ensemble(

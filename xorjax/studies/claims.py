@@ -114,7 +114,11 @@ class Claims:
 
     def others(self) -> dict[str, str]:
         """Units that others work on now, and who they are."""
-        return {unit: owner for unit, owner in claimed(self._folder.parent).items() if unit not in self._ours}
+        return {
+            unit: owner
+            for unit, owner in claimed(self._folder.parent, self._lease).items()
+            if unit not in self._ours
+        }
 
     def clean(self) -> None:
         """Removes what those who died left behind: claims that are over, and files half written."""

@@ -22,7 +22,6 @@ from xorjax.training import Trainer
 app = typer.Typer(no_args_is_help=True, help="Labelled grids of members, in a store that loses nothing.")
 
 Where = Annotated[str, typer.Argument(metavar="STORE", help="The store of the study: a folder, or a URL.")]
-Words = Annotated[str | None, typer.Option()]
 
 
 @app.command()
@@ -67,7 +66,7 @@ def run(
     where = store or plan.store
     if where is None:
         raise typer.BadParameter("--store, or store in the file, must say where the study is to be kept.")
-    setup = setup_of(plan.how, _firsts(plan))
+    setup = setup_of(plan.how, plan.firsts)
     updates = -(-len(setup.batch.x) // (plan.how["batch_size"] or len(setup.batch.x)))
     with shared_job(distributed, coordinator, num_processes, process_id) as mesh:
         _run(setup.trainer, plan, where, worker, updates, mesh)
@@ -98,10 +97,6 @@ def _numbers(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
-
-
-def _firsts(plan: Plan) -> dict[str, float]:
-    return {name: value[0] if isinstance(value, list) else value for name, value in plan.axes.items()}
 
 
 def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: int, mesh: Mesh | None) -> None:
@@ -171,14 +166,10 @@ def status(
 def _found(store: str) -> Any:
     from xorjax.studies import store as stores
 
-    zarr_store, name = stores.opened(store, read_only=True)
     try:
-        stored = stores.read(zarr_store, name)
+        return stores.found_in(store)
     except ValueError as error:
         _refuse(str(error))
-    if stored is None:
-        _refuse(f"{store!r} holds no study.")
-    return stored
 
 
 @app.command()
@@ -226,7 +217,6 @@ def _again(stored: Any, trainer: Trainer, store: str) -> None:
     from xorjax.studies.seeds import seeds_at
 
     seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"]))
-    how = {name: stored.header[name] for name in ("engine", "precision", "chunk_size", "plan")}
     with heeded_interrupts() as heed:
         run_study(
             trainer,
@@ -234,7 +224,8 @@ def _again(stored: Any, trainer: Trainer, store: str) -> None:
             {**stored.values, **stored.header["shared"]},
             store=store,
             progress=lambda at: heed(),
-            **how,
+            plan=stored.header["plan"],
+            **stored.how,
         )
 
 

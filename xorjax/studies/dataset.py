@@ -5,7 +5,6 @@ from typing import Any
 import xarray
 
 from xorjax.studies import store as stores
-from xorjax.studies.store import StoreError
 
 
 def open_study(store: Any) -> xarray.Dataset:
@@ -21,10 +20,8 @@ def open_study(store: Any) -> xarray.Dataset:
     Raises:
       ValueError: if there is no study, or what is there does not fit together.
     """
-    opened, name = stores.opened(store, read_only=True)
-    if stores.read(opened, name) is None:
-        raise StoreError(f"store={name!r} holds no study.")
-    tree = xarray.open_datatree(opened, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
+    stored = stores.found_in(store)
+    tree = xarray.open_datatree(stored.store, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
     dataset = tree.to_dataset()
     for node in tree.subtree:
         if node.path != "/":

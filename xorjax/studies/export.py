@@ -28,11 +28,10 @@ def to_parquet(stored: Stored, path: Path) -> None:
     from pyarrow import parquet
 
     layout, writer = stored.layout, None
-    there = {variable: stores.present(stored, variable) for variable in layout.variables}
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        for unit in range(layout.n_units):
-            done = stores.outcomes(stored, unit, there) != MISSING_OUTCOME
+        for unit, outcomes in stores.outcomes_by_unit(stored, layout.variables):
+            done = outcomes != MISSING_OUTCOME
             if not done.any() and (writer is not None or unit < layout.n_units - 1):
                 continue
             places = gather.places_of(stored, unit, done)

@@ -21,11 +21,9 @@ def blocks(stored: Stored) -> Iterator[tuple[Result, Places]]:
     Raises:
       StoreError: if a file is damaged.
     """
-    layout = stored.layout
-    variables = [variable for variable in layout.variables if variable.name in FIELDS]
-    there = {variable: stores.present(stored, variable) for variable in variables}
-    for unit in range(layout.n_units):
-        done = stores.outcomes(stored, unit, there) != MISSING_OUTCOME
+    variables = [variable for variable in stored.layout.variables if variable.name in FIELDS]
+    for unit, outcomes in stores.outcomes_by_unit(stored, variables):
+        done = outcomes != MISSING_OUTCOME
         if done.any():
             found: dict[str, Any] = {
                 variable.name: stores.read_unit(stored, variable, unit)[done] for variable in variables

@@ -199,15 +199,21 @@ def documents(layout: Layout) -> dict[str, dict[str, Any]]:
         parts = variable.name.split("/")
         for depth in range(1, len(parts)):
             found.setdefault("/".join(parts[:depth]), GROUP)
-        shape, chunk = (*layout.shape, *variable.shape), (*layout.unit, *variable.shape)
-        dims, missing = (*layout.axes, *variable.dims), variable.missing
-        fill = "NaN" if np.dtype(variable.dtype).kind == "f" else missing
-        found[variable.name] = _array(shape, variable.dtype, chunk, dims, fill, variable.name)
-        if fill != "NaN":
-            found[variable.name]["attributes"]["_FillValue"] = fill
-        if variable.name == OUTCOME:
-            flags = {"flag_values": list(Outcome), "flag_meanings": " ".join(o.name.lower() for o in Outcome)}
-            found[variable.name]["attributes"] |= flags
+        found[variable.name] = document_of(layout, variable)
+    return found
+
+
+def document_of(layout: Layout, variable: Variable) -> dict[str, Any]:
+    """zarr's metadata of the array of a variable."""
+    shape, chunk = (*layout.shape, *variable.shape), (*layout.unit, *variable.shape)
+    dims, missing = (*layout.axes, *variable.dims), variable.missing
+    fill = "NaN" if np.dtype(variable.dtype).kind == "f" else missing
+    found = _array(shape, variable.dtype, chunk, dims, fill, variable.name)
+    if fill != "NaN":
+        found["attributes"]["_FillValue"] = fill
+    if variable.name == OUTCOME:
+        flags = {"flag_values": list(Outcome), "flag_meanings": " ".join(o.name.lower() for o in Outcome)}
+        found["attributes"] |= flags
     return found
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import xorjax as xj
 from xorjax import accumulators, plots
 from xorjax.accumulators import Shares
+from xorjax.figures import surface_of
 from xorjax.members import SEED, Places
 from xorjax.reduction import Accumulator
 from xorjax.report import a_loss, percent
@@ -287,7 +288,6 @@ def _classes(stored: Stored, found: Sequence[tuple[int, Member]], setup: Setup |
 
 def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
     axis = np.linspace(-0.25, 1.25, 101)
-    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     across = min(3, len(members))
     down = -(-len(members) // across)
 
@@ -303,7 +303,7 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
                 setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.header["engine"]
             )
             params = jax.tree.map(lambda leaf: leaf[0], final.params)
-            outputs = np.asarray(setup.model.apply(params, points)).reshape(len(axis), len(axis))
+            outputs = surface_of(setup.model, params, axis)
             image = plots.decision_surface(panel, axis, outputs, *setup.batch)
             panel.set_title("\n".join([*textwrap.wrap(member.what, 26), f"seed {seed}"]), fontsize="medium")
             if panel.get_subplotspec().colspan.start:

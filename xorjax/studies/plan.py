@@ -60,6 +60,11 @@ class Plan(NamedTuple):
     keep: list[str] | None
     unit: int | None
 
+    @property
+    def firsts(self) -> dict[str, float]:
+        """The first value of each hyper-parameter."""
+        return {name: value[0] if isinstance(value, list) else value for name, value in self.axes.items()}
+
 
 def _whole(low: int, high: int) -> Callable[[str, Any], Any]:
     return lambda key, value: whole_number(key, value, low, high)
@@ -188,7 +193,7 @@ def checked(given: Mapping[str, Any]) -> tuple[Plan | None, list[Problem]]:
         return None, problems
     plan = Plan({name: found[name] for name in HOW}, axes=axes, **{name: found[name] for name in REST})
     try:
-        setup_of(plan.how, {name: value[0] if isinstance(value, list) else value for name, value in axes.items()})
+        setup_of(plan.how, plan.firsts)
     except (typer.BadParameter, TypeError, ValueError) as error:
         what = (error.message if isinstance(error, typer.BadParameter) else str(error)).removeprefix("--")
         key = next((word for word in re.findall(r"\w+", what) if word in keys), "")

@@ -184,8 +184,8 @@ def _made(asked: Stored, keep: Sequence[str] | None, claims: Claims | None) -> S
                 raise StoreError(f"{asked.name} has members of a study, but no {ROOT} that says of which.")
             stores.write(asked)
             return asked
-        given = {**asked.header, "axes": list(asked.layout.axes), "record": _listed(asked.layout.record)}
-        found = {**stored.header, "axes": list(stored.layout.axes), "record": _listed(stored.layout.record)}
+        given = {**asked.header, "axes": list(asked.layout.axes), "record": asked.layout.record}
+        found = {**stored.header, "axes": list(stored.layout.axes), "record": stored.layout.record}
         if keep is not None:
             given["keep"], found["keep"] = (sorted(v.name for v in s.layout.variables) for s in (asked, stored))
         if differing := differences(found, given):
@@ -212,10 +212,6 @@ def _made(asked: Stored, keep: Sequence[str] | None, claims: Claims | None) -> S
         wider = stored._replace(layout=stored.layout._replace(axes=axes), values=values, seeds=seeds)
         stores.write(wider, seeds_before=count(stored.seeds))
         return wider
-
-
-def _listed(record: Any) -> Any:
-    return None if record is None else list(record)
 
 
 class _Work:
@@ -258,9 +254,7 @@ class _Work:
     def _pending(self) -> list[Unit]:
         """Units that are not committed yet, as the store has it now."""
         stored, done, solved, found = self._stored, 0, 0, []
-        there = {variable: stores.present(stored, variable) for variable in stored.layout.variables}
-        for number in self._numbers:
-            outcomes = stores.outcomes(stored, number, there)
+        for number, outcomes in stores.outcomes_by_unit(stored, stored.layout.variables, self._numbers):
             wanted = outcomes == MISSING_OUTCOME
             done, solved = done + int((~wanted).sum()), solved + int((outcomes == Outcome.SOLVED).sum())
             if wanted.any():

@@ -33,10 +33,8 @@ def status_of(stored: Stored) -> Status:
       StoreError: if a file is damaged.
     """
     layout, outcome = stored.layout, stores.outcome_of(stored)
-    there = {outcome: stores.present(stored, outcome)}
     committed, solved = {}, 0
-    for unit in range(layout.n_units):
-        outcomes = stores.outcomes(stored, unit, there)
+    for unit, outcomes in stores.outcomes_by_unit(stored, []):
         committed[unit] = int((outcomes != MISSING_OUTCOME).sum())
         solved += int((outcomes == Outcome.SOLVED).sum())
     root = stores.folder(stored.store)

@@ -6,7 +6,7 @@ root, which are checked before anything else is read; extending a study is one a
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import url2pathname
@@ -31,6 +31,7 @@ from xorjax.studies.layout import (
     ROOT,
     Layout,
     Variable,
+    document_of,
     documents,
     root_document,
 )
@@ -66,13 +67,18 @@ class Stored(NamedTuple):
     values: dict[str, list[float]]
     seeds: Runs
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """By what its members were trained, as arguments of `train_ensemble`."""
+        return {name: self.header[name] for name in ("engine", "precision", "chunk_size")}
+
     def array(self, path: str) -> zarr.Array:
         """An array of the store, as the layout has it."""
         return self._array(path, documents(self.layout)[path])
 
     def units_of(self, variable: Variable) -> zarr.Array:
         """The array of a variable, of whole units at the edges too: a unit is then written without being read."""
-        document = dict(documents(self.layout)[variable.name])
+        document = document_of(self.layout, variable)
         whole = (n * of_unit for n, of_unit in zip(self.layout.units, self.layout.unit, strict=True))
         return self._array(variable.name, {**document, "shape": [*whole, *variable.shape]})
 
@@ -129,6 +135,19 @@ def write(stored: Stored, seeds_before: int = 0) -> None:
         "seeds": stored.seeds,
     }
     _write_json(stored.store, ROOT, root_document({"xorjax": described}, below))
+
+
+def found_in(where: Any, *, read_only: bool = True) -> Stored:
+    """The study in a folder, at a URL, or in a store of zarr.
+
+    Raises:
+      StoreError: if there is none, or what is there does not fit together.
+    """
+    store, name = opened(where, read_only=read_only)
+    stored = read(store, name)
+    if stored is None:
+        raise StoreError(f"store={name!r} holds no study.")
+    return stored
 
 
 def read(store: Store, name: str) -> Stored | None:
@@ -286,6 +305,15 @@ def outcomes(stored: Stored, unit: int, there: Mapping[Variable, set[str]]) -> n
         if (chunk := layout.chunk(variable, unit)) not in chunks:
             raise StoreError(f"{stored.name}/{chunk} is not there, though its members are committed.")
     return read_unit(stored, outcome, unit)
+
+
+def outcomes_by_unit(
+    stored: Stored, variables: Iterable[Variable], units: Iterable[int] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The `outcomes` of units, of all if none are named, whose files of these variables must be there."""
+    there = {variable: present(stored, variable) for variable in (*variables, outcome_of(stored))}
+    for unit in range(stored.layout.n_units) if units is None else units:
+        yield unit, outcomes(stored, unit, there)
 
 
 def committed(stored: Stored, unit: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def verify_study(
     """
     sample = whole_number("sample", sample, 0, 2**20)
     seed = whole_number("seed", seed, 0, MAX_SEED)
-    stored = _study_in(store, read_only=True)
+    stored = stores.found_in(store)
     if trainer is not None:
         check_same(stored, trainer)
     damaged, units, counts = _damaged_metadata(stored), [], np.zeros(stored.layout.n_units, np.int64)
@@ -87,22 +87,13 @@ def verify_study(
     return Verified(total, stored.layout.members, damaged, units, replayed, differing)
 
 
-def _study_in(store: Any, *, read_only: bool) -> Stored:
-    zarr_store, name = stores.opened(store, read_only=read_only)
-    stored = stores.read(zarr_store, name)
-    if stored is None:
-        raise StoreError(f"store={name!r} holds no study.")
-    return stored
-
-
 def check_same(stored: Stored, trainer: Trainer) -> None:
     """Checks that a trainer, here, is what a study was made with.
 
     Raises:
       ValueError: with all that differs.
     """
-    how = {name: stored.header[name] for name in ("engine", "precision", "chunk_size")}
-    here = header_of(trainer, stored.values, stored.header["shared"], plan=None, **how)
+    here = header_of(trainer, stored.values, stored.header["shared"], plan=None, **stored.how)
     if differing := differences(stored.header, here):
         lines = "".join(f"\n- {line}" for line in differing)
         raise ValueError(f"members of {stored.name!r} can't be trained again here, where it differs in:{lines}")
@@ -110,7 +101,7 @@ def check_same(stored: Stored, trainer: Trainer) -> None:
 
 def repair(store: Any, found: Verified) -> None:
     """Takes back what is damaged, so that the study trains it again; writes metadata and coordinates anew."""
-    stored = _study_in(store, read_only=False)
+    stored = stores.found_in(store, read_only=False)
     stores.write(stored)
     for unit in found.units:
         stores.take_back(stored, unit)
@@ -216,8 +207,7 @@ def _replayed(stored: Stored, trainer: Trainer, counts: np.ndarray, chosen: np.n
 def _compared(stored: Stored, trainer: Trainer, units: list[Unit]) -> tuple[Result, list[tuple[str, str]]]:
     """The results of members trained again, and which variables of which of them are not the same."""
     members = MembersOfUnits(stored, units, stored.header["shared"])
-    how = {name: stored.header[name] for name in ("engine", "precision", "chunk_size")}
-    result = train_ensemble(trainer, members, **how)
+    result = train_ensemble(trainer, members, **stored.how)
     again, differing = leaves(result), []
     seeds, hparams = members[0 : len(members)]
     for variable in stored.layout.variables:
