@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xorjax as xj
-from xorjax import ensemble, rounds
+from xorjax import blocks, rounds
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 TRAINER = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
@@ -70,7 +70,7 @@ def test_in_blocks_of_one_size_a_member_has_the_same_bits_in_any_company_and_ord
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
     results = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(ensemble, "n_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(blocks, "n_threads", lambda n_shards, threads=threads: threads)
         results.append(xj.train_ensemble(TRAINER, range(50), RATE, chunk_size=8))
     assert_results_equal(results[1], results[0])
     assert_results_equal(results[2], results[0])

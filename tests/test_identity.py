@@ -6,7 +6,7 @@ import optax
 import pytest
 
 import xorjax as xj
-from xorjax import ensemble
+from xorjax import blocks
 from xorjax.engines import choice, lanes
 
 XOR, PARITY = xj.xor(), xj.parity(4)
@@ -111,7 +111,7 @@ def test_any_chunk_size(name, whole):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_threads(name, threads, whole, monkeypatch):
-    monkeypatch.setattr(ensemble, "n_threads", lambda n_shards: threads)
+    monkeypatch.setattr(blocks, "n_threads", lambda n_shards: threads)
     assert_same_bits(trained(name, np.arange(700), rates(700)), whole(name), slice(700))
 
 

@@ -272,7 +272,7 @@ WRONG = {
     "a worker too many": ({"worker": "4/3"}, ValueError, "worker[0]=4 must be between 1 and"),
     "a worker in words": ({"worker": "first"}, ValueError, "worker='first' must be two whole numbers"),
     "no lease": ({"lease_seconds": 0}, ValueError, "lease_seconds=0 must be above 0"),
-    "a bar of text": ({"progress": "bar"}, TypeError, "progress='bar' must be a function"),
+    "a bar of text": ({"progress": "bar"}, TypeError, "progress='bar' must be True, False, or a function"),
     "a seed twice": ({"seeds": [1, 2, 1]}, ValueError, "seeds must each be given once"),
     "no seeds": ({"seeds": []}, ValueError, "seeds must hold at least one seed"),
     "an axis called seed": ({"axes": {"seed": [1]}}, ValueError, "axes has the name 'seed'"),

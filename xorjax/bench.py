@@ -18,10 +18,11 @@ import jax
 import numpy as np
 import optax
 
+from xorjax.blocks import n_threads, rounded_up, shares
 from xorjax.chunks import Prepared, compiled_advance, prepared
 from xorjax.engines import Engine, lanes, pallas, vmap
 from xorjax.engines.choice import KERNELS
-from xorjax.ensemble import n_threads, rounded_up, shares, train_ensemble
+from xorjax.ensemble import train_ensemble
 from xorjax.kernel_routes import ROUTES
 from xorjax.members import members_of
 from xorjax.models import mlp

@@ -22,6 +22,7 @@ from xorjax import bench as benchmark
 from xorjax import report, sweep_report, sweeps
 from xorjax.cluster import of_all_processes
 from xorjax.engines.choice import KERNELS, available, choose
+from xorjax.live import live_bar
 from xorjax.members import MAX_SEED
 from xorjax.options import (
     MAX_COMBINATIONS,
@@ -60,7 +61,6 @@ from xorjax.terminal import (
     end_interrupted,
     heeded_interrupts,
     is_first,
-    live_bar,
     shared_job,
     training_bar,
 )

@@ -1,42 +1,25 @@
-"""Many members from one trainer: seeds and hyper-parameters in, padded chunks through an engine, results out.
-
-Every chunk has the same shape, so one compilation serves any number of members, and memory depends on the chunk
-alone. Chunks run on as many threads as there are CPU cores, in rounds of a fraction of a second, so that a run
-can report and can be interrupted.
-"""
+"""Many members from one trainer: seeds and hyper-parameters in, results or statistics of them out."""
 
 import functools
-import math
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from xorjax._checks import real_number, whole_number
-from xorjax.chunks import Chunk, Compiled, Work, compiled, prepared, trained
+from xorjax._checks import whole_number
+from xorjax.blocks import Progress, blocks_of, engine_for
+from xorjax.chunks import Chunk, compiled, prepared
 from xorjax.cluster import check_alike, of_all_processes
-from xorjax.engines import Engine
-from xorjax.engines.choice import choose
-from xorjax.jaxprs import platform
 from xorjax.members import Members, members_of
 from xorjax.problems import HParams
 from xorjax.programs import program
 from xorjax.reduction import Accumulator, combined
 from xorjax.results import Result
 from xorjax.rounds import rounds
-from xorjax.sharding import checked_mesh, devices_here, is_shared, members_here, on_devices
+from xorjax.sharding import is_shared, members_here
 from xorjax.training import Trainer
-
-REPORT_SECONDS = 0.1
-STOPPING_FACTOR = 32  # chunks are so much larger where members stop: a block is trained until its last one does
-Progress = Callable[[int, int], None]
 
 
 @overload
@@ -192,31 +175,6 @@ def check_processes(
         check_alike({"members": members.described(), **do, "engine": engine, "precision": precision})
 
 
-def blocks_of(
-    trainer: Trainer,
-    members: Members,
-    *,
-    engine: str = "auto",
-    precision: str = "float32",
-    chunk_size: int | None = None,
-    mesh: Mesh | None = None,
-    seconds: float | None = None,
-    progress: Progress | None = None,
-) -> Generator[tuple[slice, Result]]:
-    """`train_blocks` without a word to other processes."""
-    mesh = checked_mesh(mesh)
-    chosen, chunk_size, block_size = engine_for(trainer, members, engine, precision, chunk_size)
-    here = members_here(len(members), mesh)
-    if seconds is not None and not real_number("seconds", seconds) > 0:
-        raise ValueError(f"{seconds=} must be above 0.")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"{progress=} must be a function of done and total.")
-    report = progress or (lambda done, total: None)
-    limit = math.inf if seconds is None else seconds
-    spread = on_devices(chosen, devices_here(mesh))
-    return _chunks(trainer, members, here, spread, chunk_size * spread.n_shards, block_size, limit, report)
-
-
 def replay(
     trainer: Trainer,
     seed: int,
@@ -255,96 +213,6 @@ def replay(
         found.append(chunk.finish())
         done = epoch
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-
-
-def engine_for(
-    trainer: Trainer, members: Members, engine: str, precision: str, chunk_size: int | None
-) -> tuple[Engine, int, int]:
-    """The engine of that name, the members of a chunk on one device, and those of a block."""
-    if not isinstance(trainer, Trainer):
-        raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
-    _, first = members[:1]
-    of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), first)
-    chosen = choose(engine, trainer, of_member, precision).engine
-    if chunk_size is None:
-        packs = trainer.stops and chosen.programs(trainer).arrange is not None
-        chunk_size = chosen.chunk_size * (STOPPING_FACTOR if packs else 1)
-    block_size = chosen.block_size(trainer, of_member)
-    chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
-    return chosen, chunk_size, block_size or chunk_size
-
-
-def shares(here: slice, block_size: int, chunk_size: int, threads: int) -> Iterator[slice]:
-    """Members in parts of at most a chunk and of whole blocks, as many as keep all threads at work alike."""
-    total = here.stop - here.start
-    n_parts = rounded_up(-(-total // chunk_size), threads)
-    size = min(chunk_size, rounded_up(-(-total // n_parts), block_size))
-    return (slice(start, min(start + size, here.stop)) for start in range(here.start, here.stop, size))
-
-
-def rounded_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _chunks(
-    trainer: Trainer,
-    members: Members,
-    here: slice,
-    engine: Engine,
-    chunk_size: int,
-    block_size: int,
-    seconds: float,
-    progress: Progress,
-) -> Generator[tuple[slice, Result]]:
-    total = here.stop - here.start
-    work = Work()
-    threads = n_threads(engine.n_shards)
-    pending: deque[tuple[slice, Future[Result]]] = deque()
-
-    run_with: Compiled | None = None
-    reported = 0.0
-
-    def report() -> None:
-        nonlocal reported
-        if time.perf_counter() - reported > REPORT_SECONDS:
-            progress(min(work.member_epochs // trainer.epochs, total), total)
-            reported = time.perf_counter()
-
-    def finished(run: Future[Result]) -> Result:
-        while not run.done():
-            wait([run], timeout=REPORT_SECONDS)
-            report()
-        report()
-        return run.result()
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="xorjax")
-    try:
-        for part in shares(here, block_size, chunk_size, threads):
-            start = prepared(engine, trainer, members, part, chunk_size, block_size)
-            if run_with is None:
-                run_with = compiled(engine, trainer, start)
-                work.deadline = time.perf_counter() + seconds
-            chunk = Chunk(run_with, start, block_size)
-            run = pool.submit(trained, trainer, chunk, work)
-            pending.append((part, run))
-            if len(pending) > threads:
-                done, run = pending.popleft()
-                yield done, finished(run)
-        while pending:
-            done, run = pending.popleft()
-            yield done, finished(run)
-        progress(total, total)
-    finally:
-        work.cancelled.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def n_threads(n_shards: int = 1) -> int:
-    """One a core where members run on cores; elsewhere one that computes and one that waits for results."""
-    if platform() != "cpu":
-        return 2
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if n_shards == 1 else max(2, cores // n_shards)
 
 
 def _empty_like(block: Result, n_members: int) -> Result:

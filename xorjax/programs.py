@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 
 from xorjax.jaxprs import bodies, opened
 from xorjax.members import Members
@@ -26,7 +27,7 @@ def program(trainer: Trainer, members: Members) -> Program:
     _, hparams = members[:1]
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), hparams)
     closed = jax.make_jaxpr(trainer.run)(jax.eval_shape(jax.random.key, 0), first)
-    text = re.sub("0x[0-9a-f]+", "", str(closed))
+    text = re.sub("0x[0-9a-f]+", "", closed.pretty_print(use_color=False))  # str has colours in a notebook
     digest = hashlib.sha256(text.encode())
     for array in _constants(closed):
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
@@ -40,5 +41,8 @@ def _constants(jaxpr: Any) -> Iterator[np.ndarray]:
         is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
         yield np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
     for eqn in inner.eqns:
+        for invar in eqn.invars:
+            if isinstance(invar, Literal) and np.ndim(invar.val):  # its text has scalars alone
+                yield np.ascontiguousarray(invar.val)
         for body in bodies(eqn):
             yield from _constants(body)

@@ -17,7 +17,8 @@ from jaxtyping import Float
 
 from xorjax import accumulators
 from xorjax.accumulators import Moments, Shares, Times
-from xorjax.ensemble import Progress, blocks_of, check_processes
+from xorjax.blocks import Progress, blocks_of
+from xorjax.ensemble import check_processes
 from xorjax.members import SEED, Members, grid
 from xorjax.reduction import Accumulator, combined
 from xorjax.training import Trainer

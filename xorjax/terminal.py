@@ -15,18 +15,12 @@ import jax
 import typer
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from xorjax import cluster
+from xorjax.live import live_bar
 
 INTERRUPTED = 130  # the shell's exit code for SIGINT
 
@@ -58,19 +52,6 @@ class OneLineErrors(TyperGroup):
         except typer.Abort:
             sys.exit(INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def live_bar(*columns: ProgressColumn, disable: bool = False) -> Progress:
-    """A live bar on stderr, so that stdout holds the report alone."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=disable,
-    )
 
 
 @contextmanager

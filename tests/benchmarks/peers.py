@@ -27,7 +27,7 @@ import optax
 
 import xorjax as xj
 from xorjax.bench import hardware
-from xorjax.ensemble import n_threads
+from xorjax.blocks import n_threads
 
 MEMBERS = 16_384
 X, Y = (np.asarray(part) for part in xj.xor())

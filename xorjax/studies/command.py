@@ -10,13 +10,14 @@ import numpy as np
 import typer
 from jax.sharding import Mesh
 
+from xorjax.live import live_bar
 from xorjax.options import Coordinator, Distributed, NumProcesses, ProcessId, writable
 from xorjax.report import percent
 from xorjax.results import Outcome
 from xorjax.setups import Setup
 from xorjax.studies.plan import Plan, PlanError, checked, from_store, kept, read_file, setup_of
 from xorjax.studies.progress import NOTHING, Progress, duration, shown, solved
-from xorjax.terminal import end_interrupted, heeded_interrupts, live_bar, shared_job
+from xorjax.terminal import end_interrupted, heeded_interrupts, shared_job
 from xorjax.training import Trainer
 
 app = typer.Typer(no_args_is_help=True, help="Labelled grids of members, in a store that loses nothing.")

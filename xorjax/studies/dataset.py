@@ -6,13 +6,15 @@ import xarray
 
 from xorjax.studies import store as stores
 
+LONG = ("program", "values", "seeds", "variables")  # of the description: text, and what is in the dataset itself
+
 
 def open_study(store: Any) -> xarray.Dataset:
     """The study in a store, not yet read: an axis for each hyper-parameter that has several values, and "seed".
 
     Members that are missing are nan, in integers too, which are floats therefore. Parameters and records have
-    names such as "params/0/kernel" and "history/loss". (`xarray.open_zarr(store)` gives all others, and needs no
-    xorjax.)
+    names such as "params/0/kernel" and "history/loss". Attributes describe the study, but for the text of its
+    program. (`xarray.open_zarr(store)` gives what has no "/" in its name, and that text; it needs no xorjax.)
 
     Args:
       store: a folder, a URL that fsspec knows, or a store of zarr.
@@ -23,6 +25,8 @@ def open_study(store: Any) -> xarray.Dataset:
     stored = stores.found_in(store)
     tree = xarray.open_datatree(stored.store, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
     dataset = tree.to_dataset()
+    described = {key: value for key, value in dataset.attrs["xorjax"].items() if key not in LONG}
+    dataset = dataset.assign_attrs(xorjax=described)
     for node in tree.subtree:
         if node.path != "/":
             dataset = dataset.assign(

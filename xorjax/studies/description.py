@@ -9,7 +9,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from xorjax.ensemble import engine_for
+from xorjax.blocks import engine_for
 from xorjax.members import GENERATOR, grid
 from xorjax.programs import program
 from xorjax.training import Trainer

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import TextColumn
 
+from xorjax.live import live_bar
 from xorjax.report import percent
 from xorjax.statistics import interval
-from xorjax.terminal import live_bar
 
 LINE_SECONDS = 10.0
 
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def shown(each: int, unit: str) -> Iterator[Callable[[Progress], None]]:
-    """Shows a Progress on stderr; the rate is of members times `each`, in this unit."""
+    """Shows a Progress on stderr or in a notebook; the rate is of members times `each`, in this unit."""
     console = Console(stderr=True)
     is_live = console.is_terminal or console.is_jupyter
     begun, first, last_line = time.perf_counter(), -1, -math.inf

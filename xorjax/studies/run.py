@@ -1,8 +1,9 @@
 """Running a study: what its store still lacks is trained, unit by unit, by any number of processes at once."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, Literal
 
 import jax
@@ -12,9 +13,9 @@ import xarray
 from jax.sharding import Mesh
 
 from xorjax._checks import real_array, real_number, whole_number
+from xorjax.blocks import Cut, blocks_of_parts, cut_for
 from xorjax.cluster import of_all_processes
-from xorjax.ensemble import n_threads, train_blocks
-from xorjax.members import SEED, checked_seeds
+from xorjax.members import SEED, Members, checked_seeds
 from xorjax.results import Outcome
 from xorjax.sharding import checked_mesh, is_shared
 from xorjax.studies import store as stores
@@ -33,14 +34,12 @@ from xorjax.studies.layout import (
     unit_shape,
     variables_of,
 )
-from xorjax.studies.progress import NOTHING, Progress
+from xorjax.studies.progress import NOTHING, Progress, shown
 from xorjax.studies.seeds import Runs, count, joined, runs_of, seeds_at, without
 from xorjax.studies.store import Stored, StoreError
 from xorjax.studies.units import MembersOfUnits, Unit, by_unit
 from xorjax.training import Trainer
 
-GROUP_SECONDS = 30  # of the units that are trained together
-MAX_GROUP = 2**19  # members, or one unit
 EPOCHS = "epochs"
 WAIT_SECONDS = 1.0  # between looks at what others have done
 
@@ -62,7 +61,7 @@ def run_study(
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
     lease_seconds: float = LEASE_SECONDS,
-    progress: Show | None = None,
+    progress: Show | bool = False,
     plan: Mapping[str, Any] | None = None,
 ) -> xarray.Dataset:
     """Trains every seed at every combination of hyper-parameters, into a store that survives whatever happens.
@@ -84,7 +83,8 @@ def run_study(
       engine, precision, chunk_size: as for `train_ensemble`.
       mesh: of several processes (`xorjax.cluster.joined()`), which share the units among them.
       lease_seconds: after so long without a sign of life, what a process was working on is taken over.
-      progress: called with a `Progress`, a few times a second.
+      progress: True shows a bar with the rate, the share solved so far and the time left, in a notebook too; lines
+        where stderr is no terminal. A function is called with a `Progress`, a few times a second.
       plan: words that describe how the trainer was made, kept in the store (`xorjax study` puts its file there).
 
     Returns:
@@ -101,8 +101,8 @@ def run_study(
     share = checked_worker(worker)
     if not real_number("lease_seconds", lease_seconds) > 0:
         raise ValueError(f"{lease_seconds=} must be above 0.")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"{progress=} must be a function of a Progress.")
+    if not isinstance(progress, bool) and not callable(progress):
+        raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
     of_mesh = is_shared(checked_mesh(mesh))
     if of_mesh:
         if share is not None:
@@ -115,16 +115,23 @@ def run_study(
     stores.read(asked.store, asked.name)  # before anything is written to what may be another's
     claims = Claims(at, lease_seconds) if (at := stores.folder(asked.store)) is not None else None
     stored = _made(asked, keep, claims)
-    if not of_mesh:
-        how["mesh"] = mesh
-    work = _Work(trainer, stored, shared, how, share, claims, progress or (lambda progress: None))
-    with nullcontext() if claims is None else claims.kept():
-        work.run()
+    like = MembersOfUnits(stored, [Unit(0, np.ones(stored.layout.region_shape(0), bool))], shared)
+    cut = cut_for(trainer, like, mesh=None if of_mesh else mesh, **how)
+    with _showing(progress, trainer) as show, nullcontext() if claims is None else claims.kept():
+        _Work(trainer, stored, shared, cut, share, claims, show).run()
     if of_mesh:
         of_all_processes(None, "that the study is done")
     if claims is not None:
         claims.clean()
     return _in_order(open_study(store), values, runs, stored)
+
+
+def _showing(progress: Show | bool, trainer: Trainer) -> AbstractContextManager[Show]:
+    if callable(progress):
+        return nullcontext(progress)
+    if not progress:
+        return nullcontext(lambda at: None)
+    return shown(1, "members/s") if trainer.stops else shown(trainer.epochs, "epochs/s")
 
 
 def _axes(axes: Mapping[str, Any] | None) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -222,79 +229,82 @@ class _Work:
         trainer: Trainer,
         stored: Stored,
         shared: dict[str, float],
-        how: dict[str, Any],
+        cut: Cut,
         share: Worker | None,
         claims: Claims | None,
         show: Show,
     ):
-        self._trainer, self._stored, self._shared, self._how = trainer, stored, shared, how
+        self._trainer, self._stored, self._shared, self._cut = trainer, stored, shared, cut
         self._claims, self._show = claims if share is None else None, show
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in stored.layout.variables)}
-        layout = stored.layout
-        self._numbers = [n for n in range(layout.n_units) if share is None or share.has(n)]
-        total = sum(layout.size(n) for n in self._numbers) if share is not None else layout.members
-        self._at = NOTHING._replace(total=total)
-        self._rate = 0.0  # members a second
+        self._numbers = [n for n in range(stored.layout.n_units) if share is None or share.has(n)]
+        self._at = NOTHING._replace(total=sum(map(stored.layout.size, self._numbers)))
+        self._settled = (0, 0)  # members of units that are done, and how many of them are solved
 
     def run(self) -> None:
         """Trains all that no other process works on, and waits for what others do."""
-        pending = self._pending()
+        pending = self._pending(self._numbers)
         while pending:
-            if taken := self._taken(pending):
-                begun = time.perf_counter()
-                self._train(taken)
-                self._rate = sum(unit.members for unit in taken) / (time.perf_counter() - begun)
-                numbers = {unit.number for unit in taken}
-                pending = [unit for unit in pending if unit.number not in numbers]
-            else:  # others have all that is left; they may die
+            before = self._at.trained
+            self._train(pending)
+            if self._at.trained == before:  # others have all that is left; they may die
                 time.sleep(WAIT_SECONDS)
-            if not pending or not taken:
-                pending = self._pending()
+            pending = self._pending([unit.number for unit in pending])
 
-    def _pending(self) -> list[Unit]:
-        """Units that are not committed yet, as the store has it now."""
-        stored, done, solved, found = self._stored, 0, 0, []
-        for number, outcomes in stores.outcomes_by_unit(stored, stored.layout.variables, self._numbers):
-            wanted = outcomes == MISSING_OUTCOME
-            done, solved = done + int((~wanted).sum()), solved + int((outcomes == Outcome.SOLVED).sum())
+    def _pending(self, numbers: Sequence[int]) -> list[Unit]:
+        """Which of these units, that were not done before, are not done yet, as the store has it now."""
+        (done, n_solved), partly, found = self._settled, np.zeros(2, int), []
+        for number, outcomes in stores.outcomes_by_unit(self._stored, self._stored.layout.variables, numbers):
+            wanted, solved = outcomes == MISSING_OUTCOME, outcomes == Outcome.SOLVED
             if wanted.any():
                 found.append(Unit(number, wanted))
-        self._at = self._at._replace(done=done, committed=done, solved=solved)
+                partly += (~wanted).sum(), solved.sum()
+            else:
+                done, n_solved = done + wanted.size, n_solved + int(solved.sum())
+        self._settled = done, n_solved
+        committed = done + int(partly[0])
+        self._at = self._at._replace(done=committed, committed=committed, solved=n_solved + int(partly[1]))
         self._show(self._at)
         return found
 
-    def _taken(self, pending: Sequence[Unit]) -> list[Unit]:
-        """The next units for this process: those of about half a minute, and some for each thread at first."""
-        most = min(max(self._rate * GROUP_SECONDS, n_threads() * UNIT), MAX_GROUP)
-        taken: list[Unit] = []
-        for unit in pending:
-            if sum(each.members for each in taken) >= most:
-                break
-            if self._claims is None:
-                taken.append(unit)
-            elif self._claims.take(self._place(unit)):
-                taken.append(unit._replace(wanted=~stores.committed(self._stored, unit.number)))
-        return taken
+    def _train(self, pending: Sequence[Unit]) -> None:
+        """Trains and commits those of these units that no other process works on."""
+        begun_at, units = self._at.committed, deque[Unit]()
 
-    def _train(self, taken: Sequence[Unit]) -> None:
-        units = [unit for unit in taken if unit.members]
-        for unit in taken:
-            if not unit.members:  # another has just done it
-                self._release(unit)
-        if not units:
-            return
-        members = MembersOfUnits(self._stored, units, self._shared)
-        begun_at = self._at.committed
+        def parts() -> Iterator[tuple[Members, slice]]:
+            for taken in self._taken(pending):
+                units.extend(taken)
+                members = MembersOfUnits(self._stored, taken, self._shared)
+                yield from self._cut.parts(members, slice(0, len(members)))
 
         def show(done: int, total: int) -> None:
             self._show(self._at._replace(done=max(self._at.committed, begun_at + done)))
 
-        blocks = train_blocks(self._trainer, members, progress=show, **self._how)
+        total = sum(unit.members for unit in pending)
+        blocks = blocks_of_parts(self._trainer, self._cut, parts(), total, show)
         with closing(blocks):
             for unit, values in by_unit(units, blocks, self._names):
                 self._commit(unit, values)
                 self._release(unit)
                 self._show(self._at)
+
+    def _taken(self, pending: Sequence[Unit]) -> Iterator[list[Unit]]:
+        """Units for this process, claimed when they are asked for: as many as fill all threads."""
+        taken: list[Unit] = []
+        for unit in pending:
+            if self._claims is not None:
+                if not self._claims.take(self._place(unit)):
+                    continue
+                unit = unit._replace(wanted=~stores.committed(self._stored, unit.number))
+                if not unit.members:  # another has just done it
+                    self._release(unit)
+                    continue
+            taken.append(unit)
+            if sum(each.members for each in taken) >= self._cut.at_once:
+                yield taken
+                taken = []
+        if taken:
+            yield taken
 
     def _commit(self, unit: Unit, values: dict[str, np.ndarray]) -> None:
         def is_ours() -> bool:

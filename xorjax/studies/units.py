@@ -1,6 +1,7 @@
 """The work that a study still has: units whose members are not all committed, and these members."""
 
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Container, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,18 +49,23 @@ class MembersOfUnits(Members):
 
 
 def by_unit(
-    units: Iterable[Unit], blocks: Iterator[tuple[slice, Result]], names: Container[str]
+    units: deque[Unit], blocks: Iterator[tuple[slice, Result]], names: Container[str]
 ) -> Generator[tuple[Unit, dict[str, np.ndarray]]]:
-    """What is named of each unit's results, as soon as it is all there; blocks are in the order of the units."""
+    """What is named of each unit's results, as soon as it is all there.
+
+    Args:
+      units: in the order of the blocks; others may be put behind them until the last block is there.
+      blocks: of the members of these units.
+      names: of what is asked for.
+    """
     held: list[dict[str, np.ndarray]] = []
     n_held = 0
-    for unit in units:
-        while n_held < unit.members:
-            part, block = next(blocks)
-            held.append({name: np.asarray(leaf) for name, leaf in leaves(block).items() if name in names})
-            n_held += part.stop - part.start
-        if len(held) > 1:
-            held = [{name: np.concatenate([each[name] for each in held]) for name in held[0]}]
-        yield unit, {name: values[: unit.members] for name, values in held[0].items()}
-        held = [{name: values[unit.members :] for name, values in held[0].items()}]
-        n_held -= unit.members
+    for part, block in blocks:
+        held.append({name: np.asarray(leaf) for name, leaf in leaves(block).items() if name in names})
+        n_held += part.stop - part.start
+        while units and n_held >= (n := units[0].members):
+            if len(held) > 1:
+                held = [{name: np.concatenate([each[name] for each in held]) for name in held[0]}]
+            yield units.popleft(), {name: values[:n] for name, values in held[0].items()}
+            held = [{name: values[n:] for name, values in held[0].items()}]
+            n_held -= n
