@@ -41,6 +41,9 @@ def members():
     return xj.grid(seeds=range(N // 3), learning_rate=[0.3, 0.5, 1.0])
 
 
+RATES = {"learning_rate": [0.3, 1.0]}
+
+
 def statistics_of(mesh=None):
     by = ["learning_rate"]
     found = xj.train_ensemble(
@@ -80,6 +83,12 @@ def process(coordinator, n, number, task):
             time.sleep(SECONDS)
         elif task == f"failing {number}":
             raise ValueError("this one is broken")
+        elif task.startswith("study "):
+            seen = []
+            path = task.removeprefix("study ")
+            dataset = xj.run_study(made(), range(300), RATES, store=path, unit=64, mesh=mesh, progress=seen.append)
+            done = dataset.outcome == xj.Outcome.SOLVED
+            print(json.dumps({"trained": seen[-1].trained, "solved": int(done.sum())}))
         elif task == "other seeds":
             xj.train_ensemble(made(), range(100 + int(number)), {"learning_rate": 1.0}, mesh=mesh)
         elif task == "another trainer":
@@ -135,6 +144,24 @@ def test_processes_train_the_same_members_and_find_the_same_statistics(n):
     for code, out, err in ended(of_task("members", n), SECONDS):
         assert code == 0, err
         assert json.loads(without_greetings(out)) == wanted
+
+
+def contents(store):
+    files = (path for path in store.rglob("*") if path.is_file() and "claims" not in path.parts)
+    return {str(path.relative_to(store)): path.read_bytes() for path in files}
+
+
+def test_processes_share_a_study(tmp_path):
+    dataset = xj.run_study(made(), range(300), RATES, store=tmp_path / "alone.zarr", unit=64)
+    solved = int((dataset.outcome == xj.Outcome.SOLVED).sum())
+    found = []
+    for code, out, err in ended(of_task(f"study {tmp_path / 'shared.zarr'}", 2), SECONDS):
+        assert code == 0, err
+        found.append(json.loads(without_greetings(out)))
+    assert contents(tmp_path / "shared.zarr") == contents(tmp_path / "alone.zarr")
+    assert [each["solved"] for each in found] == [solved] * 2  # each sees all of it
+    assert sum(each["trained"] for each in found) == 600
+    assert all(each["trained"] for each in found)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +239,24 @@ def test_the_command_reports_what_one_process_would(options, tmp_path):
         both.pop(timed, None)
         one.pop(timed, None)
     assert both == one
+
+
+@pytest.mark.slow
+def test_the_study_command_in_a_job(tmp_path):
+    store = tmp_path / "a.zarr"
+    given = ["-m", "xorjax", "study", "run", *OPTIONS, "--store", str(store)]
+
+    def command(coordinator, number):
+        job = ["--distributed", "--coordinator", coordinator, "--num-processes", "2", "--process-id", number]
+        return [*given, *job]
+
+    (first, report, err), (second, nothing, nothing_too) = ended(started(2, command), SECONDS)
+    assert (first, second) == (0, 0), err
+    assert "300 of 300 members of its share" in report
+    assert without_greetings(nothing) == without_greetings(nothing_too) == ""
+    again = subprocess.run([sys.executable, *given], check=True, capture_output=True, text=True)
+    assert "600 of 600 members" in again.stdout
+    assert "; 0 trained" in again.stdout
 
 
 def as_processes(monkeypatch, *tasks):

@@ -352,11 +352,15 @@ def test_memory_depends_on_the_block_and_not_on_the_number_of_members():
 def test_a_result_is_a_table_in_a_notebook():
     recorded = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=20, record_every=10)
     results = xj.train_ensemble(recorded, range(10), {"learning_rate": [0.1] * 9 + [np.inf]})
-    page = results._repr_html_()
+    page = results._repr_html_() or ""
     assert "<th>networks</th><td>10</td>" in page
     assert "<th>unsolved</th><td>9 (90.0 %)</td>" in page
     assert "<th>diverged</th><td>1 (10.0 %)</td>" in page
     assert f"greatest {np.nanmax(results.loss):.3g}</td>" in page
     assert "<th>records</th><td>of 2 epochs</td>" in page
     one = jax.jit(TRAINER.run)(jax.random.key(0), {"learning_rate": 0.1})
-    assert "<th>networks</th><td>1</td>" in one._repr_html_()
+    assert "<th>networks</th><td>1</td>" in (one._repr_html_() or "")
+    shapes = jax.eval_shape(TRAINER.run, jax.random.key(0), {"learning_rate": 0.1})
+    assert shapes._repr_html_() is None
+    traced = jax.jit(lambda key: TRAINER.run(key, {"learning_rate": 0.1})._repr_html_() is None)
+    assert traced(jax.random.key(0))

@@ -12,10 +12,11 @@ import pytest
 import zarr
 
 import xorjax as xj
-from xorjax.studies import durable
+from xorjax.studies import durable, status
 from xorjax.studies import store as stores
 from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
-from xorjax.studies.store import StoreError, read
+from xorjax.studies.root import read
+from xorjax.studies.store import StoreError
 from xorjax.studies.verify import repair, verify_study
 
 TRAINER = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)
@@ -207,10 +208,57 @@ def test_other_values_with_right_checksums_are_found_by_training_again(whole, tm
     array[3] = np.float32(1.0001) * np.asarray(array[3])
     assert verify_study(root).is_sound
     found = verify_study(root, TRAINER, sample=1_000)
-    assert found.replayed > 1
-    assert found.differing == ["loss of seed=3"] or found.differing == []
-    every = [verify_study(root, TRAINER, sample=20, seed=seed).differing for seed in range(3)]
-    assert ["loss of seed=3"] in every
+    assert (found.replayed, found.differing, found.units) == (N, ["loss of seed=3"], [0])
+    assert verify_study(root, TRAINER, sample=3).replayed == 3
+    repair(root, found)
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT)
+    assert contents(root) == contents(whole)
+
+
+def test_committed_members_without_values_are_found(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    array = zarr.open_array(root / "epochs")
+    array[5] = np.iinfo(np.int32).min
+    found = verify_study(root)
+    assert found.damaged == [f"{root}/epochs/c.1 lacks values of members that are committed"]
+    assert found.units == [1]
+
+
+def test_what_is_committed_during_a_look_is_not_damaged(whole, results, tmp_path, monkeypatch):
+    writable = stored_in(copied(whole, tmp_path))
+    stores.take_back(writable, 2)
+    listed = stores.present
+    looks = []
+
+    def slowly(stored, variable):
+        found = listed(stored, variable)
+        if not looks:
+            stores.commit(writable, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+        looks.append(variable.name)
+        return found
+
+    monkeypatch.setattr(stores, "present", slowly)
+    found = verify_study(tmp_path / "a.zarr")
+    assert (found.damaged, found.committed) == ([], 8)
+    assert len(looks) == len(writable.layout.variables)
+
+
+def test_files_are_read_where_members_can_not_be_trained_again(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    document = json.loads((root / "zarr.json").read_text())
+    document["attributes"]["xorjax"]["versions"]["jax"] = "0.1"
+    (root / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(
+        ValueError, match=r"can't be trained again here, where it differs in:\n- versions.jax: '0.1'"
+    ):
+        verify_study(root, TRAINER)
+    assert verify_study(root, TRAINER, sample=0).is_sound
+
+
+def test_the_rate_is_of_the_time_since_a_study_stood_still():
+    times = np.array([0.0, 1.0, 2.0, 500.0, 502.0, 504.0])
+    assert status._rate(times, np.full(6, 10)) == 5.0
+    assert status._rate(times[:1], np.full(1, 10)) is None
 
 
 def test_metadata_that_are_damaged_are_named_and_repaired(whole, tmp_path):
@@ -219,6 +267,10 @@ def test_metadata_that_are_damaged_are_named_and_repaired(whole, tmp_path):
     (root / "seed/c.0").unlink()
     found = verify_study(root)
     assert len(found.damaged) == 2
+    other = copied(whole, tmp_path / "other")
+    (other / "seed/c.0").write_bytes(b"xyz")
+    with pytest.raises(StoreError, match=r"damaged coordinates .*verify --repair writes them anew"):
+        xj.open_study(other)
     assert "loss/zarr.json is damaged or not there" in found.damaged[0]
     assert "seed/c.0" in found.damaged[1]
     repair(root, found)
@@ -245,6 +297,13 @@ HOSTILE = {
     "an axis of a path": changed(*DESCRIBED, "axes", to={"../seed": 10}),
     "huge units": changed(*DESCRIBED, "unit", to=[2**40]),
     "units of nothing": changed(*DESCRIBED, "unit", to=[0]),
+    "units of one": lambda document: document["attributes"]["xorjax"].update(
+        {"axes": {"seed": 2**31}, "seeds": [[0, 2**31]], "unit": [1]}
+    ),
+    "no plan": lambda document: document["attributes"]["xorjax"].pop("plan"),
+    "an engine that is a number": changed(*DESCRIBED, "engine", to=3),
+    "versions in a list": changed(*DESCRIBED, "versions", to=[1]),
+    "something shared that is text": changed(*DESCRIBED, "shared", to={"learning_rate": "<b>"}),
     "units of too many axes": changed(*DESCRIBED, "unit", to=[4, 4]),
     "a variable outside": changed(*DESCRIBED, "variables", 0, "name", to="../../loss"),
     "a variable at the root": changed(*DESCRIBED, "variables", 0, "name", to="/etc/passwd"),

@@ -8,10 +8,14 @@ import jax
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
-from xorjax.studies.layout import Layout, unit_shape
+from xorjax.studies import root
+from xorjax.studies.claims import claimed
+from xorjax.studies.layout import Layout, Variable, members_of_unit, unit_shape
 from xorjax.studies.seeds import count, joined, runs_of, seeds_at, without
 
 EVERY = ["loss", "accuracy", "outcome", "solved_epoch", "epochs", "predictions", "params", "history"]
@@ -173,6 +177,30 @@ def test_workers_by_number_share_the_units(tmp_path):
     assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
 
 
+def test_workers_by_number_claim_what_they_do(tmp_path):
+    seen = []
+    study(tmp_path / "a.zarr", worker="1/3", progress=lambda at: seen.append(list(claimed(tmp_path / "a.zarr"))))
+    assert max(map(len, seen)) > 0  # from others, who may have more seeds
+    assert claimed(tmp_path / "a.zarr") == {}
+
+
+def test_an_extension_that_was_cut_short_is_mended(tmp_path, monkeypatch):
+    def cut_short(store, key, document):
+        if key == "zarr.json":
+            raise KeyboardInterrupt
+        write(store, key, document)
+
+    study(tmp_path / "a.zarr")
+    write = root._write_json
+    monkeypatch.setattr(root, "_write_json", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path / "a.zarr", range(50))
+    monkeypatch.undo()
+    assert xj.open_study(tmp_path / "a.zarr").sizes["seed"] == 20
+    study(tmp_path / "a.zarr")
+    assert xj.verify_study(tmp_path / "a.zarr").is_sound
+
+
 def test_any_store_of_zarr(tmp_path):
     memory = MemoryStore()
     in_memory = study(memory, keep=EVERY)
@@ -272,10 +300,18 @@ WRONG = {
     "a worker too many": ({"worker": "4/3"}, ValueError, "worker[0]=4 must be between 1 and"),
     "a worker in words": ({"worker": "first"}, ValueError, "worker='first' must be two whole numbers"),
     "no lease": ({"lease_seconds": 0}, ValueError, "lease_seconds=0 must be above 0"),
+    "a lease for ever": ({"lease_seconds": np.inf}, ValueError, "lease_seconds=inf must be above 0, and at most"),
+    "a plan that is an object": (
+        {"plan": {"made": object()}},
+        TypeError,
+        "must be words and numbers that JSON has",
+    ),
     "a bar of text": ({"progress": "bar"}, TypeError, "progress='bar' must be True, False, or a function"),
     "a seed twice": ({"seeds": [1, 2, 1]}, ValueError, "seeds must each be given once"),
     "no seeds": ({"seeds": []}, ValueError, "seeds must hold at least one seed"),
+    "axes in a list": ({"axes": [("momentum", 0.9)]}, TypeError, "must be a dictionary of numbers, or lists"),
     "an axis called seed": ({"axes": {"seed": [1]}}, ValueError, "axes has the name 'seed'"),
+    "an axis called seeds": ({"axes": {"seeds": [1]}}, ValueError, "axes has the name 'seeds'"),
     "an axis of two words": ({"axes": {"a b": [1]}}, ValueError, "axes has the name 'a b'"),
     "an axis of words": ({"axes": {"a": ["x"]}}, TypeError, "axes['a'] must be real numbers"),
     "an empty axis": ({"axes": {"learning_rate": [], "momentum": 0}}, ValueError, "axes['learning_rate']=[] must"),
@@ -285,9 +321,34 @@ WRONG = {
         ValueError,
         "axes['momentum']=[1, 1] must hold each value once",
     ),
+    "values that are one": (
+        {"axes": {"momentum": [0.5, 0.5 + 2**-40]}},
+        ValueError,
+        "axes['momentum']=[0.5, 0.5000000000009095] must hold each value once, in float32",
+    ),
+    "a value that becomes infinite": (
+        {"axes": {"momentum": 1e39}},
+        ValueError,
+        "axes['momentum']=1e+39 must be a",
+    ),
+    "an axis like an axis of a variable": (
+        {"axes": {**AXES, "row": [1.0]}},
+        ValueError,
+        "axes has the name 'row', which 'predictions' has in a store",
+    ),
     "an axis like a variable": ({"axes": {**AXES, "loss": [1.0]}}, ValueError, "axes has the name 'loss'"),
     "an unknown thing to keep": ({"keep": ["lost"]}, ValueError, "keep[0]='lost' must be one of"),
     "one thing to keep": ({"keep": "loss"}, TypeError, "keep='loss' must be a list"),
+    "too many units": (
+        {"seeds": range(2**32), "unit": 1},
+        ValueError,
+        "units of 1 members, of which 1,048,576",
+    ),
+    "too much in a unit": (
+        {"trainer": made(20_000, record_every=1), "unit": 2**20, "seeds": range(2**20)},
+        ValueError,
+        "of which 2,147,483,648 values are allowed; unit= must be smaller",
+    ),
     "units of none": ({"unit": 0}, ValueError, "unit=0 must be between 1 and"),
     "a number for a store": ({"store": 3}, TypeError, "store=3 must be a folder, a URL, or a store of zarr"),
     "no name for a store": ({"store": ""}, TypeError, "store='' must be a folder"),
@@ -306,13 +367,28 @@ def test_wrong_studies_say_what_is_wrong_and_write_nothing(name, tmp_path):
 def test_units_are_neighbours_of_about_the_size_asked_for():
     assert unit_shape([10, 10, 1_000], 16_384) == (1, 16, 1_024)
     assert unit_shape([10, 10, 100_000], 16_384) == (1, 1, 16_384)
-    assert unit_shape([3], 16_384) == (4,)
+    assert unit_shape([3], 16_384) == (16_384,)  # room for more seeds
+    assert unit_shape([2, 10], 16_384) == (2, 8_192)
+    assert unit_shape([512, 512, 1], 16_384) == (32, 512, 1)
     assert unit_shape([3, 5], 1) == (1, 1)
     layout = Layout({"a": 5, "seed": 10}, (2, 4), (), None)
     seen = np.zeros(layout.shape, int)
     for unit in range(layout.n_units):
         seen[layout.region(unit)] += 1
     assert (seen == 1).all()
+
+
+def test_units_are_smaller_where_much_is_kept():
+    small, large = Variable("outcome", "int8", (), ()), Variable("history/loss", "float32", ("record",), (4_000,))
+    assert members_of_unit([small]) == 16_384
+    assert members_of_unit([small, large]) == 2**25 // 16_001
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_what_is_left_of_runs(some, others):
+    of_some, of_others = (runs_of(np.array(sorted(each), int)) if each else [] for each in (some, others))
+    left = without(of_some, of_others)
+    assert [seed for first, last in left for seed in range(first, last)] == sorted(some - others)
 
 
 def test_seeds_as_runs():
@@ -328,3 +404,28 @@ def test_a_billion_members_are_units_too():
     layout = Layout({"seed": 10**9}, (2**14,), (), None)
     assert layout.n_units == 61_036
     assert layout.region(61_035) == (slice(999_997_440, 10**9),)
+
+
+@pytest.mark.slow
+def test_three_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_path):
+    def peak_megabytes(members):
+        code = (
+            "import resource, sys, optax, xorjax as xj\n"
+            "from xorjax.studies.run import complete\n"
+            "trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=1)\n"
+            "seen = []\n"
+            f"stored, *_ = complete(trainer, range({members}), None, store=sys.argv[1], progress=seen.append)\n"
+            f"assert seen[-1].trained == stored.layout.members == {members}\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / f"{members}.zarr")]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert peak_megabytes(3_000_000) < peak_megabytes(100_000) + 50
+
+
+def test_progress_is_lines_where_there_is_no_terminal(tmp_path, capsys):
+    study(tmp_path / "a.zarr", progress=True)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("xorjax: 100.0 % of 60 members, ")
+    assert " members/s, 81.7 % solved (70.08 to 89.44 %)" in last

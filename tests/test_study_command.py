@@ -1,8 +1,10 @@
 """`xorjax study`: run, status, verify, replay, report, export; and its page in a real browser."""
 
+import html
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,10 +17,12 @@ import numpy as np
 import pandas
 import pytest
 import xarray
+import zarr
 from typer.testing import CliRunner
 
 import xorjax as xj
 from xorjax.cli import app
+from xorjax.studies.standouts import slowest_and_strangest
 
 PLAN = """
 seeds = 300
@@ -105,9 +109,41 @@ def test_verify_names_what_is_damaged_and_repairs_it(made, copy):
     assert result.exit_code == 1
     assert f"{chunk} is damaged: " in result.stderr
     assert "1 files damaged" in result.stdout
-    assert run("verify", copy, "--repair").exit_code == 0
+    result = run("verify", copy, "--repair")
+    assert result.exit_code == 0, result.stderr
+    assert "1 units trained anew" in result.stdout
+    assert result.stdout.endswith("0 files damaged, 0 values that differ\n")
     assert chunk.read_bytes() == sound
-    assert run("verify", copy).exit_code == 0
+
+
+def test_verify_repairs_values_that_differ(made, copy):
+    array = zarr.open_array(copy / "loss")
+    sound = np.asarray(array)
+    array[1, 0, 3] = 9.0
+    result = run("verify", copy, "--sample", "1800", "--repair")
+    assert result.exit_code == 0, result.stderr
+    assert "not the same when trained again: loss of seed=3, learning_rate=2, momentum=0" in result.stderr
+    assert "1 values that differ" in result.stdout
+    np.testing.assert_array_equal(zarr.open_array(copy / "loss"), sound)
+
+
+def test_what_can_not_be_trained_again_here_is_read_all_the_same(copy, tmp_path):
+    document = json.loads((copy / "zarr.json").read_text())
+    document["attributes"]["xorjax"]["versions"]["jax"] = "0.1"
+    (copy / "zarr.json").write_text(json.dumps(document))
+    result = run("verify", copy)
+    assert result.exit_code == 0
+    assert "can't be trained again here, where it differs in:\n- versions.jax: '0.1' in the store" in result.stderr
+    assert "1,800 of 1,800 members read, 0 trained again, 0 files damaged" in result.stdout
+    result = run("report", copy, "--output", tmp_path / "page.html")
+    assert result.exit_code == 0
+    assert "versions.jax: '0.1'" in result.stderr
+    assert len(Page((tmp_path / "page.html").read_text()).images) == 5  # no surfaces, which are trained again
+    (copy / "loss/c.0.0.0").write_bytes(b"")
+    result = run("verify", copy, "--repair")
+    assert result.exit_code == 2
+    assert "1 units can't be trained anew here" in result.stderr
+    assert (copy / "loss/c.0.0.0").exists()
 
 
 def test_replay_is_the_member_in_the_store(made, copy):
@@ -120,8 +156,6 @@ def test_replay_is_the_member_in_the_store(made, copy):
 
 
 def test_a_replay_that_differs_says_in_what(copy):
-    import zarr
-
     zarr.open_array(copy / "loss")[1, 1, 7] = 0.5
     result = run("replay", copy, "--seed", "7", "--at", "learning_rate=2.0", "--at", "momentum=0.9")
     assert result.exit_code == 1
@@ -138,6 +172,7 @@ def test_exports_hold_the_dataset(made, tmp_path):
     assert run("export", made / "a.zarr", tmp_path / "a.nc").exit_code == 0
     with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
         np.testing.assert_array_equal(found.loss, dataset.loss)
+        assert json.loads(found.attrs["xorjax"]) == dataset.attrs["xorjax"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "a.parquet"]
 
 
@@ -186,6 +221,55 @@ def test_the_commands_of_the_report_give_these_members(page):
     result = run("replay", *commands[0].split())
     assert result.exit_code == 0, result.stderr
     assert "the same, bit for bit, in the store" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "plan.toml").write_text("seeds = '7:8'\nepochs = 3\n[axes]\nlearning_rate = [2.0]\n")
+    store = folder / "we ird & $(id).zarr"
+    assert run("run", folder / "plan.toml", "--store", store).exit_code == 0
+    assert run("report", store, "--output", folder / "page.html").exit_code == 0
+    return store, (folder / "page.html").read_text()
+
+
+def test_a_shell_reads_the_commands_of_the_report_as_they_are_meant(tiny):
+    store, text = tiny
+    (words, *_) = (shlex.split(html.unescape(each)) for each in re.findall("<code>(.*?)</code>", text))
+    assert words == ["xorjax", "study", "replay", str(store), "--seed", "7", "--at", "learning_rate=2.0"]
+    assert run(*words[2:]).exit_code == 0
+
+
+def test_the_report_of_one_member_speaks_of_one_and_of_about_what_it_lost(tiny):
+    store, text = tiny
+    words = Page(text).words
+    assert "1 network\n" in words
+    assert "1member" in words
+    assert "1 value: 2" in words
+    assert "1: 7" in words
+    assert not re.search(r"\b1 ?(networks|members|values)", words)
+    loss = float(xj.open_study(store).loss.item())
+    (quantiles,) = re.findall(r"≈ (\S+?)median loss \(5 % to 95 %: ≈ (\S+) to ≈ (\S+?)\)", words)
+    np.testing.assert_allclose([float(each) for each in quantiles], loss, rtol=1 / 100)
+
+
+def test_a_member_that_stands_out_in_two_ways_is_told_once():
+    results = xj.Result(
+        params=None,
+        loss=np.array([0.1, 0.2, np.nan]),
+        accuracy=np.ones(3),
+        predictions=np.ones((3, 4, 1)),
+        outcome=np.array([xj.Outcome.SOLVED, xj.Outcome.SOLVED, xj.Outcome.DIVERGED]),
+        solved_epoch=np.array([9, 5, -1]),
+        epochs=np.array([9, 9, 9]),
+    )
+    standouts = slowest_and_strangest()
+    found = standouts.finalize(standouts.update({}, results, {"seed": np.arange(3)}))
+    assert [(member.places["seed"], member.what) for member in found] == [
+        (0, "solved last, solved first, greatest loss, least loss"),
+        (1, "solved last, solved first, greatest loss, least loss"),
+        (2, "diverged"),
+    ]
 
 
 def test_a_browser_opens_the_report(page, tmp_path):

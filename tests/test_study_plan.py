@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,26 @@ WRONG = {
         "[axes]\nmomentum = [0.1, 0.1]",
         "line 2: axes.momentum=[0.1, 0.1] must hold each value once",
     ),
+    "infinite in 32 bits": ("[axes]\nmomentum = 1e39", "line 2: axes.momentum=1e+39 must be a number, a list"),
+    "infinite values": ("[axes]\nmomentum = [1, -1e39]", "line 2: axes.momentum=[1, -1e+39] must be a number, a"),
+    "an infinite range": ("[axes]\nmomentum = '0:1e39:3'", "line 2: axes.momentum: 1e+39 is not a finite number"),
+    "a number of 401 digits": ("[axes]\nmomentum = 1" + 400 * "0", "line 2: axes.momentum=10000"),
+    "a field that is none": ("\nkeep = ['loss', 'lost']", "line 2: keep[1]='lost' must be one of params, loss, "),
+    "records of none": ("unit = 8\nkeep = ['history']", "line 2: keep[0]='history' must be one of params, loss, "),
+    "a store with a NUL": ('store = "a\\u0000b"', "line 1: store='a\\x00b' must be a text without control chara"),
+    "an optimizer that wants more": (
+        "optimizer = 'contrib.sophia'",
+        "line 1: optimizer='contrib.sophia' can't be ",
+    ),
+    "an axis in a table in a line": ("\naxes = {learning_rate = nan}", "line 2: axes.learning_rate=nan must be"),
+    "an axis that is a table": ("[axes]\n[axes.learning_rate]\na = 1", "line 2: axes.learning_rate={'a': 1} must"),
+    "axes that are tables": ("unit = 8\n[[axes]]\nb1 = 1", "line 2: axes=[{'b1': 1}] must be a table"),
+    "an axis with dots": ("unit = 8\n\"axes\" . 'learning_rate' = nan", "line 2: axes.learning_rate=nan must"),
+    "an escaped key": ('unit = 8\n"epo\\u0063hs" = 0', "line 2: epochs=0 must be between"),
+    "a key like a text's line": ('store = """\\\n epochs = 3 # [""\\""""\nepochs = 0', "line 3: epochs=0 must be"),
+    "a text as it stands": ("store = '''\n\\[''[axes]''''\nepochs = 0", "line 3: epochs=0 must be between"),
+    "a key like a list's line": ("keep = [\n'loss', # ]\n'''epochs''']\nepochs = 0", "line 4: epochs=0 must be"),
+    "a quote in a comment": ('# it\'s [\nstore = "#\'[" # "\nepochs = 0', "line 3: epochs=0 must be between"),
     "values too close": (
         "[axes]\nmomentum = [1.0, 1.000000001]",
         "must hold each value once, as numbers of 32 bits",
@@ -151,7 +172,39 @@ def test_all_problems_are_told_at_once_in_the_order_of_their_lines(tmp_path):
     assert [line.partition(":")[0] for line in lines] == ["line 1", "line 2", "line 4", "line 5"]
 
 
-@pytest.mark.parametrize("content", [b"seeds = ", b"\xff", b"[" * 5_000, b"a = 1\na = 2"])
+def test_keys_that_do_not_fit_together_are_told_at_once(tmp_path):
+    with pytest.raises(PlanError) as error:
+        read_file(written(tmp_path, "record_at = [10]\nepochs = 5\nbatch_size = 9\nkeep = ['validation_loss']\n"))
+    assert str(error.value).split("\n")[1:] == [
+        "line 1: record_at[0]=10 must be between 0 and epochs=5.",
+        "line 3: batch_size=9 must be between 1 and n=4.",
+        "line 4: keep[0]='validation_loss' must be one of params, loss, accuracy, predictions, outcome, "
+        "solved_epoch, epochs, history.",
+    ]
+
+
+def test_what_a_store_asks_for_is_told_by_its_key(tmp_path):
+    how = read_file(written(tmp_path, "")).how
+    for hparams, asked in (({}, "contrib.sophia"), ({"momentum": 0.9}, "adam")):
+        with pytest.raises(typer.BadParameter, match=r"^(optimizer='contrib.sophia' can't be|momentum=0.9: the)"):
+            setup_of({**how, "optimizer": asked}, {"learning_rate": 0.1, **hparams})
+
+
+def test_a_file_may_begin_with_the_mark_of_an_editor(tmp_path):
+    assert read_file(written(tmp_path, "\ufeffseeds = 3\r\nepochs = 5\r\n")).seeds == range(3)
+
+
+@pytest.mark.parametrize(
+    ("value", "axis"), [("0.1", 0.1), ("'0.1'", 0.1), ("[0.1]", [0.1]), ("'1,2'", [1.0, 2.0])]
+)
+def test_one_number_is_shared_and_a_list_is_an_axis(value, axis, tmp_path):
+    assert read_file(written(tmp_path, f"[axes]\nmomentum = {value}")).axes["momentum"] == axis
+
+
+LONG = b"epochs = 1" + 5_000 * b"0"  # digits, more than Python reads
+
+
+@pytest.mark.parametrize("content", [b"seeds = ", b"\xff", b"[" * 5_000, b"a = 1\na = 2", LONG])
 def test_what_is_no_toml(content, tmp_path):
     path = tmp_path / "study.toml"
     path.write_bytes(content)

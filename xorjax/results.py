@@ -49,9 +49,12 @@ class Result(NamedTuple):
     validation_accuracy: Float[AnyArray, "*members"] | None = None
     validation_predictions: Float[AnyArray, "*members n_validation n_out"] | None = None
 
-    def _repr_html_(self) -> str:
-        """A table for notebooks: how many ended as what, and where their losses lie."""
-        outcomes, losses = np.ravel(self.outcome), np.ravel(self.loss).astype(np.float64)
+    def _repr_html_(self) -> str | None:
+        """A table for notebooks: how many ended as what, and where their losses lie; None without values."""
+        try:
+            outcomes, losses = np.ravel(self.outcome), np.ravel(self.loss).astype(np.float64)
+        except TypeError:  # shapes alone, or traced
+            return None
         total, finite = outcomes.size, np.sort(losses[np.isfinite(losses)])
         rows = [("networks", f"{total:,}")]
         for outcome in Outcome:

@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from xorjax.studies.durable import remove_partial, write_durably
 from xorjax.studies.layout import CLAIMS, GROUP, ROOT
 
 LEASE_SECONDS = 60.0
+MAX_LEASE_SECONDS = 1e6
 RENEWALS = 4  # in a lease
 STUDY = "study"  # the claim on all of it
 PAUSE_SECONDS = 0.05
@@ -112,26 +113,23 @@ class Claims:
             with suppress(OSError):
                 self._path(unit).unlink()
 
-    def others(self) -> dict[str, str]:
-        """Units that others work on now, and who they are."""
-        return {
-            unit: owner
-            for unit, owner in claimed(self._folder.parent, self._lease).items()
-            if unit not in self._ours
-        }
-
     def clean(self) -> None:
         """Removes what those who died left behind: claims that are over, and files half written."""
         for path in self._folder.glob("[!.z]*"):
             with suppress(OSError):
                 if path.name not in self._ours and self._is_stale(path):
                     path.unlink()
-        remove_partial(self._folder.parent, self._lease)
+        remove_partial(self._folder.parent, self._now() - self._lease)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Waits until no other process makes or extends the study, and keeps others from it."""
+    def alone(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Waits until no other process makes or extends the study, and keeps others from it.
+
+        Args:
+          waiting: called again and again until then.
+        """
         while not self.take(STUDY):
+            waiting()
             time.sleep(PAUSE_SECONDS)
         try:
             yield
@@ -165,13 +163,17 @@ class Claims:
 
     def _is_stale(self, path: Path) -> bool:
         """Whether a claim was not renewed for a lease, by the clock of the file system."""
+        try:
+            return self._now() - path.stat().st_mtime > self._lease
+        except FileNotFoundError:
+            return False
+
+    def _now(self) -> float:
+        """The time, by the clock of the file system."""
         clock = self._folder / f".{secrets.token_hex(8)}"
         try:
             clock.touch()
-            age = clock.stat().st_mtime - path.stat().st_mtime
-        except FileNotFoundError:
-            return False
+            return clock.stat().st_mtime
         finally:
             with suppress(OSError):
                 clock.unlink()
-        return age > self._lease

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -17,8 +17,12 @@ from xorjax.results import Outcome
 from xorjax.setups import Setup
 from xorjax.studies.plan import Plan, PlanError, checked, from_store, kept, read_file, setup_of
 from xorjax.studies.progress import NOTHING, Progress, duration, shown, solved
-from xorjax.terminal import end_interrupted, heeded_interrupts, shared_job
+from xorjax.terminal import end_interrupted, heeded_interrupts, is_first, shared_job
 from xorjax.training import Trainer
+
+if TYPE_CHECKING:  # what is imported where it is used: ensembles need no zarr
+    from xorjax.studies.store import Stored
+    from xorjax.studies.verify import Verified
 
 app = typer.Typer(no_args_is_help=True, help="Labelled grids of members, in a store that loses nothing.")
 
@@ -27,7 +31,9 @@ Where = Annotated[str, typer.Argument(metavar="STORE", help="The store of the st
 
 @app.command()
 def run(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The study, as TOML.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="The study, as TOML.", exists=True, dir_okay=False)
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Where to: a folder, or a URL.")] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|FROM:TO", help="Without a file, what would be in it:")
@@ -64,7 +70,7 @@ def run(
     }
     given = {name: value for name, value in given.items() if value is not None}
     plan = _plan(file, given)
-    where = store or plan.store
+    where = plan.store if store is None else store
     if where is None:
         raise typer.BadParameter("--store, or store in the file, must say where the study is to be kept.")
     setup = setup_of(plan.how, plan.firsts)
@@ -101,13 +107,13 @@ def _numbers(text: str) -> Any:
 
 
 def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: int, mesh: Mesh | None) -> None:
-    from xorjax.studies.run import run_study
+    from xorjax.studies.run import complete
 
     at = NOTHING
     begun = time.perf_counter()
     each, unit = (plan.how["epochs"] * updates, "net-steps/s") if plan.how["stop"] == "never" else (1, "members/s")
     try:
-        with heeded_interrupts() as heed, shown(each, unit) as show:
+        with heeded_interrupts() as heed, shown(each, unit, is_first(mesh)) as show:
 
             def note(progress: Progress) -> None:
                 nonlocal at
@@ -115,7 +121,7 @@ def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: 
                 heed()
                 show(progress)
 
-            run_study(
+            complete(
                 trainer,
                 plan.seeds,
                 plan.axes,
@@ -128,14 +134,16 @@ def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: 
                 plan=kept(plan),
             )
     except KeyboardInterrupt:
-        end_interrupted(
-            f"{at.committed:,} of {at.total:,} members are committed in {where}; the same command goes on with it"
-        )
+        of_all = f"{at.committed:,} of {at.total:,} members are committed in {where}"
+        waiting = f"another process makes or extends the study in {where}"
+        end_interrupted(f"{of_all if at.total else waiting}; the same command goes on with it")
     except ValueError as error:
         _refuse(str(error))
     seconds = time.perf_counter() - begun
-    of_all = f"{at.committed:,} of {at.total:,} members, {solved(at)}"
-    print(f"{where}: {of_all}; {at.trained:,} trained in {seconds:.1f} s")
+    if is_first(mesh):
+        share = "" if worker is None and mesh is None else " of its share"
+        of_all = f"{at.committed:,} of {at.total:,} members{share}, {solved(at)}"
+        print(f"{where}: {of_all}; {at.trained:,} trained in {seconds:.1f} s")
 
 
 @app.command()
@@ -164,11 +172,11 @@ def status(
         print(f"at work: {worker}, {units} units")
 
 
-def _found(store: str) -> Any:
-    from xorjax.studies import store as stores
+def _found(store: str) -> "Stored":
+    from xorjax.studies import root as roots
 
     try:
-        return stores.found_in(store)
+        return roots.found_in(store)
     except ValueError as error:
         _refuse(str(error))
 
@@ -181,11 +189,27 @@ def verify(
     repair_: Annotated[bool, typer.Option("--repair", help="Train anew what is damaged.")] = False,
 ) -> None:
     """Read every file of a study, and train a sample of its members again: the same, bit for bit?"""
-    from xorjax.studies.verify import repair, verify_study
+    from xorjax.studies.verify import repair
 
     stored = _found(store)
-    setup = _setup(stored)
+    setup = _trained_alike(stored) if sample or repair_ else None
     trainer = setup and setup.trainer
+    found = _verified(store, trainer, sample, seed)
+    if repair_ and not found.is_sound:
+        if found.units and trainer is None:
+            _refuse(f"{len(found.units)} units can't be trained anew here.")
+        repair(store, found)
+        print(f"{store}: metadata are written anew, and {len(found.units)} units trained anew")
+        if found.units and trainer is not None:
+            _again(stored, trainer, store)
+        found = _verified(store, trainer, sample, seed)
+    if not found.is_sound:
+        raise typer.Exit(1)
+
+
+def _verified(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verified":
+    from xorjax.studies.verify import verify_study
+
     with heeded_interrupts() as heed, live_bar() as progress:
         bar = progress.add_task("reading")
 
@@ -203,28 +227,41 @@ def verify(
         f"{store}: {found.committed:,} of {found.members:,} members read, {found.replayed:,} trained again, "
         f"{len(found.damaged)} files damaged, {len(found.differing)} values that differ"
     )
-    if found.is_sound:
-        return
-    if repair_ and trainer is not None and found.damaged:
-        repair(store, found)
-        print(f"{store}: {len(found.units)} units were taken back, and are trained again")
-        _again(stored, trainer, store)
-        return
-    raise typer.Exit(1)
+    return found
 
 
-def _again(stored: Any, trainer: Trainer, store: str) -> None:
-    from xorjax.studies.run import run_study
+def _trained_alike(stored: "Stored") -> Setup | None:
+    """What trains the members of a store again, bit for bit, or None, and a word on why."""
+    from xorjax.studies.verify import check_same
+
+    setup = _setup(stored)
+    if setup is not None:
+        try:
+            check_same(stored, setup.trainer)
+        except ValueError as error:
+            typer.echo(f"xorjax: {error}", err=True)
+            return None
+    return setup
+
+
+def _again(stored: "Stored", trainer: Trainer, store: str) -> None:
+    from xorjax.studies.run import complete
     from xorjax.studies.seeds import seeds_at
 
-    seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"]))
-    with heeded_interrupts() as heed:
-        run_study(
+    (first, last), *more = stored.seeds
+    seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"])) if more else range(first, last)
+    with heeded_interrupts() as heed, shown(1, "members/s") as show:
+
+        def note(progress: Progress) -> None:
+            heed()
+            show(progress)
+
+        complete(
             trainer,
             seeds,
             {**stored.values, **stored.header["shared"]},
             store=store,
-            progress=lambda at: heed(),
+            progress=note,
             plan=stored.header["plan"],
             **stored.how,
         )
@@ -241,16 +278,16 @@ def report(
     from xorjax.studies.page import page_of
 
     stored = _found(store)
-    path = output or Path(Path(store.rstrip("/")).name).with_suffix(".html")
+    path = output or Path(f"{Path(store).resolve().stem}.html")
     try:
-        text = page_of(stored, _setup(stored))
+        text = page_of(stored, _trained_alike(stored))
     except ValueError as error:
         _refuse(str(error))
     path.write_text(text, encoding="utf-8")
     print(path)
 
 
-def _setup(stored: Any) -> Setup | None:
+def _setup(stored: "Stored") -> Setup | None:
     """What the plan in a store describes, or None, and a word on why."""
     try:
         how = from_store(stored.header["plan"])
@@ -277,8 +314,18 @@ def replay(
     setup = _setup(stored)
     if setup is None:
         raise typer.Exit(1)
+    hparams: dict[str, float] = {}
+    for each in at or []:
+        name, _, value = each.partition("=")
+        try:
+            hparams[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"--at={each!r} must be a name and a number, as in learning_rate=0.5."
+            ) from None
+    if len(hparams) < len(at or []):
+        raise typer.BadParameter("--at names each axis once.")
     try:
-        hparams = {name: float(value) for name, _, value in (each.partition("=") for each in at or [])}
         result, differing = replayed(stored, setup.trainer, seed, hparams)
     except ValueError as error:
         _refuse(str(error))

@@ -4,7 +4,8 @@ from typing import Any
 
 import xarray
 
-from xorjax.studies import store as stores
+from xorjax.studies import root as roots
+from xorjax.studies.store import StoreError
 
 LONG = ("program", "values", "seeds", "variables")  # of the description: text, and what is in the dataset itself
 
@@ -22,8 +23,13 @@ def open_study(store: Any) -> xarray.Dataset:
     Raises:
       ValueError: if there is no study, or what is there does not fit together.
     """
-    stored = stores.found_in(store)
-    tree = xarray.open_datatree(stored.store, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
+    stored = roots.found_in(store)
+    try:
+        tree = xarray.open_datatree(stored.store, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
+    except ValueError as error:
+        raise StoreError(
+            f"{stored.name} has damaged coordinates ({error}); xorjax study verify --repair writes them anew."
+        ) from None
     dataset = tree.to_dataset()
     described = {key: value for key, value in dataset.attrs["xorjax"].items() if key not in LONG}
     dataset = dataset.assign_attrs(xorjax=described)

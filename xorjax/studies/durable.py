@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,9 +72,9 @@ class DurableStore(LocalStore):
         write_durably(self.root / key, value.as_buffer_like())
 
 
-def remove_partial(root: Path, seconds: float) -> None:
-    """Removes what writers that were killed left behind, and nobody has written to for so long."""
+def remove_partial(root: Path, before: float) -> None:
+    """Removes what writers that were killed left behind, and nobody has written to since this time."""
     for path in root.rglob(f".*{PARTIAL}"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > seconds:
+            if path.stat().st_mtime < before:
                 path.unlink()

@@ -1,5 +1,6 @@
 """A study for other tools: a table of its members, or a file of arrays with axes."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,14 @@ def to_parquet(stored: Stored, path: Path) -> None:
 
 
 def to_netcdf(stored: Stored, path: Path) -> None:
-    """The dataset of `open_study`; names of parameters and records have "." for "/".
+    """The dataset of `open_study`; names of parameters and records have "." for "/", what describes it is JSON.
 
     Raises:
       ModuleNotFoundError: if h5netcdf is not installed.
     """
     dataset = open_study(stored.store)
     dataset = dataset.rename({name: name.replace("/", ".") for name in map(str, dataset.data_vars) if "/" in name})
-    dataset.attrs = {"xorjax": str(dataset.attrs.get("xorjax"))}
+    dataset.attrs = {"xorjax": json.dumps(dataset.attrs["xorjax"], ensure_ascii=False)}
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         dataset.to_netcdf(new, engine="h5netcdf")

@@ -18,6 +18,8 @@ from xorjax.results import Outcome, Result
 
 UNIT = 2**14  # members, unless they are fewer
 MAX_UNIT = 2**24
+MAX_UNITS = 2**20
+UNIT_BYTES = 2**25  # of a unit's values, unless a member has more
 RECORD = "record"
 ROOT = "zarr.json"
 CLAIMS = "claims"  # a folder of who works on what
@@ -122,12 +124,23 @@ class Layout(NamedTuple):
 
 
 def unit_shape(shape: Sequence[int], members: int) -> tuple[int, ...]:
-    """Neighbours along the last axes, about so many members, as a unit; a power of two along each axis."""
+    """Neighbours along the last axes, about so many members, as a unit; a power of two along each axis.
+
+    A study that is smaller than a unit leaves room along its last axis, the seeds: it may be the beginning of a
+    larger one.
+    """
+    *others, seeds = (2 ** math.ceil(math.log2(size)) for size in shape)
     unit: list[int] = []
-    for size in reversed(shape):
+    for size in (max(seeds, members // math.prod(others)), *reversed(others)):
         left = members // math.prod(unit)
-        unit.append(min(2 ** math.ceil(math.log2(size)), 2 ** int(math.log2(left))))
+        unit.append(2 ** int(math.log2(min(size, left))))
     return tuple(reversed(unit))
+
+
+def members_of_unit(variables: Sequence[Variable]) -> int:
+    """About how many members a unit has, if nobody says: fewer where much is kept of each."""
+    of_each = sum(np.dtype(variable.dtype).itemsize * math.prod(variable.shape) for variable in variables)
+    return max(1, min(UNIT, UNIT_BYTES // of_each))
 
 
 def leaves(result: Any) -> dict[str, Any]:
@@ -143,6 +156,8 @@ def leaves(result: Any) -> dict[str, Any]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} can't be kept: a name in a store has letters, digits, _ and - alone.")
+        if name in found:
+            raise ValueError(f"{name!r} can't be kept: two things have this name in a store.")
         found[name] = leaf
     return found
 

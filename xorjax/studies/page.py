@@ -5,6 +5,7 @@ import html
 import io
 import itertools
 import math
+import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -83,7 +84,7 @@ def page_of(stored: Stored, setup: Setup | None) -> str:
         sections.append(_classes(stored, found["classes"], setup))
     if "extremes" in found:
         sections.append(_extremes(stored, found["extremes"]))
-    title = f"{int(solved.total):,} networks"
+    title = _counted(int(solved.total), "network")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title} · xorjax</title>\n'
@@ -93,7 +94,7 @@ def page_of(stored: Stored, setup: Setup | None) -> str:
 
 
 def _wanted(stored: Stored, kept: set[str], axes: Sequence[str], setup: Setup | None) -> dict[str, Accumulator]:
-    wanted = {"solved": _share(), "diverged": _share("diverged"), "unfinished": _share("unfinished")}
+    wanted = {"solved": _share(), "diverged": _share("diverged")}
     for axis in axes:
         wanted[f"solved by {axis}"] = _share(by=[axis])
     for pair in list(itertools.combinations(axes, 2))[:MAX_PAIRS]:
@@ -146,21 +147,31 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _about(loss: float) -> str:
+    """A quantile of losses: what an accumulator gives is within `accumulators.QUANTILE_ERROR`, infinity exact."""
+    return a_loss(None) if math.isinf(loss) else f"≈ {a_loss(loss)}"
+
+
 def _with_interval(shares: Shares) -> str:
     return f"{percent(float(shares.share))} ({100 * float(shares.low):.2f} to {100 * float(shares.high):.2f} %)"
 
 
 def _tiles(stored: Stored, found: Mapping[str, Any]) -> str:
-    total = int(found["solved"].total)
+    total, whole = int(found["solved"].total), stored.layout.members
+    members = "member" if whole == 1 else "members"
     tiles = [
-        (f"{total:,}", "members" if total == stored.layout.members else f"of {stored.layout.members:,} members"),
+        (f"{total:,}", members if total == whole else f"of {whole:,} {members}"),
         (percent(float(found["solved"].share)), f"solved ({_with_interval(found['solved']).partition('(')[2]}"),
     ]
     if "all right" in found:
         tiles.append((percent(float(found["all right"].share)), "with all rows right"))
     if "quantiles" in found:
-        low, median, high = (None if math.isinf(value) else value for value in found["quantiles"])
-        tiles.append((a_loss(median), f"median loss (5 % to 95 %: {a_loss(low)} to {a_loss(high)})"))
+        low, median, high = map(_about, found["quantiles"].tolist())
+        tiles.append((median, f"median loss (5 % to 95 %: {low} to {high})"))
     if int(found["diverged"].number):
         tiles.append((f"{int(found['diverged'].number):,}", "diverged"))
     return (
@@ -184,9 +195,9 @@ def _described(stored: Stored) -> str:
         shown = ", ".join(f"{value:g}" for value in values[:8]) + (
             f", … {values[-1]:g}" if len(values) > 8 else ""
         )
-        rows.append((axis.replace("_", " "), f"{len(values)} values: {shown}"))
+        rows.append((axis.replace("_", " "), f"{_counted(len(values), 'value')}: {shown}"))
     rows += [(name.replace("_", " "), f"{value:g}") for name, value in header.get("shared", {}).items()]
-    runs = [f"{first:,} to {last - 1:,}" for first, last in stored.seeds[:4]]
+    runs = [f"{first:,} to {last - 1:,}" if last - first > 1 else f"{first:,}" for first, last in stored.seeds[:4]]
     rows.append(
         ("seeds", f"{stored.layout.axes[SEED]:,}: {', '.join(runs)}{', …' if len(stored.seeds) > 4 else ''}")
     )
@@ -241,7 +252,8 @@ def _losses(found: tuple[np.ndarray, int]) -> str:
     def draw(figure: Figure) -> None:
         plots.binned_losses(figure.subplots(), 10.0**LOSS_BINS, counts)
 
-    of_others = f'<p class="soft">{rest:,} losses are 0, infinite or not a number.</p>' if rest else ""
+    losses_are = "loss is" if rest == 1 else "losses are"
+    of_others = f'<p class="soft">{rest:,} {losses_are} 0, infinite or not a number.</p>' if rest else ""
     return _section("Final losses", _figure(draw, "how many members ended with which loss"), of_others)
 
 
@@ -343,5 +355,6 @@ def named(stored: Stored, places: Mapping[str, int]) -> tuple[int, dict[str, flo
 
 def _command(stored: Stored, member: Member) -> str:
     seed, hparams = named(stored, member.places)
-    own = " ".join(f"--at {axis}={hparams[axis]!r}" for axis in stored.values)
-    return f"<code>{html.escape(f'xorjax study replay {stored.name} --seed {seed} {own}'.strip())}</code>"
+    at = [word for axis in stored.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
+    words = ["xorjax", "study", "replay", stored.name, "--seed", str(seed), *at]  # quoted, as a shell wants them
+    return f"<code>{html.escape(shlex.join(words))}</code>"

@@ -4,7 +4,6 @@ A plan holds names and numbers alone, so that it is kept in the store, and any m
 """
 
 import inspect
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import typer
 
@@ -20,14 +20,17 @@ from xorjax._checks import named, whole_number
 from xorjax.members import MAX_SEED
 from xorjax.models import ACTIVATIONS, INITIALIZERS
 from xorjax.options import MAX_HIDDEN_UNITS, optimizers, parse_numbers, parse_seeds, parse_task
+from xorjax.results import Result
 from xorjax.setups import Setup, set_up
 from xorjax.stopping import RULES
 from xorjax.studies.description import data_digest
-from xorjax.studies.layout import MAX_UNIT
+from xorjax.studies.layout import MAX_UNIT, variables_of
+from xorjax.studies.toml_lines import lines_of
 from xorjax.training import MAX_EPOCHS
 
 LOSSES = {"mse": xj.mse, "sigmoid_cross_entropy": xj.sigmoid_cross_entropy}
 MAX_AXIS = 10_000  # values
+GREATEST = float(np.finfo(np.float32).max)  # beyond it, a number is infinite where it is trained
 
 
 class PlanError(ValueError):
@@ -74,15 +77,19 @@ def _one_of(choices: Mapping[str, Any]) -> Callable[[str, Any], Any]:
     return lambda key, value: (named(key, value, choices), value)[1]
 
 
-def _words(key: str, value: Any) -> Any:
+def _fields(key: str, value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise TypeError(f"{key}={value!r} must be a list of names, such as ['loss'].")
+    for i, each in enumerate(value):
+        named(f"{key}[{i}]", each, dict.fromkeys(Result._fields))
     return value
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{key}={value!r} must be a text.")
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
+        raise ValueError(f"{key}={value!r} must be a text without control characters.")
     return value
 
 
@@ -138,10 +145,16 @@ HOW = {
 REST = {
     "seeds": _Key(_seeds, 10_000),
     "store": _Key(_text),
-    "keep": _Key(_words),
+    "keep": _Key(_fields),
     "unit": _Key(_whole(1, MAX_UNIT)),
 }
 AXES = "axes"
+_ONE_RECORD = {"record_every": None, "record_at": [0]}
+_FITTING = {  # in place of a key that fits none of the others: what fits them all
+    "batch_size": {"batch_size": None},
+    "record_every": _ONE_RECORD,
+    "record_at": _ONE_RECORD,
+}
 
 
 def read_file(path: Path) -> Plan:
@@ -152,13 +165,13 @@ def read_file(path: Path) -> Plan:
       OSError: if it can't be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark in front
         given = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of its grammar, its encoding, an integer of too many digits
         raise PlanError(f"{path} is not TOML: {error}") from None
     plan, problems = checked(given)
     if plan is None:
-        lines = _lines(text)
+        lines = lines_of(text, AXES)
         found = sorted((lines.get(problem.key, 0), problem.what) for problem in problems)
         told = [f"line {line}: {what}" if line else what for line, what in found]
         raise PlanError("\n".join([f"{path} has {len(told)} problem{'s' * (len(told) > 1)}:", *told]))
@@ -192,13 +205,23 @@ def checked(given: Mapping[str, Any]) -> tuple[Plan | None, list[Problem]]:
     if problems:
         return None, problems
     plan = Plan({name: found[name] for name in HOW}, axes=axes, **{name: found[name] for name in REST})
+    problems = _misfits(plan)
+    return (None, problems) if problems else (plan, [])
+
+
+def _misfits(plan: Plan) -> list[Problem]:
+    """What is wrong with keys that are right one by one; what is told is replaced, to see what else there is."""
     try:
-        setup_of(plan.how, plan.firsts)
+        trainer = setup_of(plan.how, plan.firsts).trainer
+        if plan.keep is not None:
+            member = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), plan.firsts)
+            variables_of(member, plan.keep)
     except (typer.BadParameter, TypeError, ValueError) as error:
-        what = (error.message if isinstance(error, typer.BadParameter) else str(error)).removeprefix("--")
-        key = next((word for word in re.findall(r"\w+", what) if word in keys), "")
-        return None, [Problem(key, what)]
-    return plan, []
+        what = error.message if isinstance(error, typer.BadParameter) else str(error)
+        key = next((word for word in re.findall(r"\w+", what) if word in {**HOW, **REST}), "")
+        how = {**plan.how, **_FITTING.get(key, {})}
+        return [Problem(key, what), *(_misfits(plan._replace(how=how)) if how != plan.how else [])]
+    return []
 
 
 def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) -> dict[str, Any]:
@@ -212,10 +235,13 @@ def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) ->
         try:
             if allowed and name not in allowed:
                 named(AXES, name, dict.fromkeys(allowed))
-            numbers = list(parse_numbers(value)) if isinstance(value, str) else value
+            numbers = _numbers(value)
             several = numbers if isinstance(numbers, list) else [numbers]
-            if not several or not all(type(each) in (int, float) and math.isfinite(each) for each in several):
-                raise TypeError(f"{key}={value!r} must be a number, a list of them, or a text such as '0:0.9:10'.")
+            if not several or not all(type(each) in (int, float) and abs(each) <= GREATEST for each in several):
+                raise TypeError(
+                    f"{key}={value!r} must be a number, a list of them, or a text such as '0:0.9:10', "
+                    f"none beyond {GREATEST:.3g}, the greatest of 32 bits."
+                )
             if len(set(map(np.float32, several))) < len(several):
                 raise ValueError(f"{key}={value!r} must hold each value once, as numbers of 32 bits.")
             if len(several) > MAX_AXIS:
@@ -223,9 +249,17 @@ def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) ->
             axes[name] = [float(each) for each in several] if isinstance(numbers, list) else float(numbers)
         except typer.BadParameter as error:
             problems.append(Problem(key, f"{key}: {error.message}"))
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError) as error:
             problems.append(Problem(key, str(error)))
     return axes
+
+
+def _numbers(value: Any) -> Any:
+    """What a text says: a number, that all members share, or a list of them; anything else is what it is."""
+    if not isinstance(value, str):
+        return value
+    first, *others = parse_numbers(value)
+    return [first, *others] if others else first
 
 
 def _hyper_parameters(optimizer: str) -> list[str]:
@@ -244,17 +278,20 @@ def setup_of(how: Mapping[str, Any], hparams: Mapping[str, float]) -> Setup:
     batch, held_out = parse_task(how["task"]).batch, None
     if how["validation_split"] is not None:
         batch, held_out = xj.split(batch, how["validation_split"])
-    return set_up(
-        batch,
-        hparams,
-        how["optimizer"],
-        how["hidden_units"],
-        how["epochs"],
-        network={name: how[name] for name in ("hidden", "output", "kernel_init")},
-        loss=LOSSES[how["loss"]],
-        validation=held_out,
-        **{name: how[name] for name in ("batch_size", "shuffle", "stop", "record_every", "record_at")},
-    )
+    try:
+        return set_up(
+            batch,
+            hparams,
+            how["optimizer"],
+            how["hidden_units"],
+            how["epochs"],
+            network={name: how[name] for name in ("hidden", "output", "kernel_init")},
+            loss=LOSSES[how["loss"]],
+            validation=held_out,
+            **{name: how[name] for name in ("batch_size", "shuffle", "stop", "record_every", "record_at")},
+        )
+    except typer.BadParameter as error:  # which names an option, but files and stores have keys
+        raise typer.BadParameter(error.message.removeprefix("--")) from None
 
 
 def kept(plan: Plan) -> dict[str, Any]:
@@ -281,16 +318,3 @@ def from_store(given: Any) -> dict[str, Any]:
         if not wrong:
             return plan.how
     raise PlanError(f"the plan in the store is not one of this version of xorjax: {'; '.join(wrong)}")
-
-
-def _lines(text: str) -> dict[str, int]:
-    """The line in which each key is set, by its name; of a table's, "table.key"."""
-    found: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
-            table = f"{header[1]}."
-            found.setdefault(header[1], number)
-        elif key := re.match(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w.-]+))\s*=""", line):
-            found.setdefault(table + next(filter(None, key.groups())), number)
-    return found

@@ -1,5 +1,6 @@
 """Seeds as runs of neighbours, [first, after the last] each: a billion of them are two numbers."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,13 +55,14 @@ def without(runs: Runs, others: Runs) -> Runs:
     """What is left of runs, in their order."""
     left: Runs = []
     ordered = sorted(others)
+    ends = [stop for _, stop in ordered]
     for first, last in runs:
-        for start, stop in ordered:
-            if stop <= first or start >= last:
-                continue
+        at = bisect_right(ends, first)  # the first of them that ends after this begins
+        while first < last and at < len(ordered) and ordered[at][0] < last:
+            start, stop = ordered[at]
             if start > first:
                 left.append([first, start])
-            first = stop
+            first, at = stop, at + 1
         if first < last:
             left.append([first, last])
     return left

@@ -102,6 +102,11 @@ def slowest_and_strangest() -> Accumulator:
         return new
 
     def finalize(gathered: Any) -> list[Member]:
-        return [member for found in gathered.values() for _, member in found]
+        told: dict[tuple[int, ...], Member] = {}  # each once: of few members, some stand out in several ways
+        for member in (member for found in gathered.values() for _, member in found):
+            places = tuple(member.places.values())
+            before = told.get(places)
+            told[places] = before._replace(what=f"{before.what}, {member.what}") if before else member
+        return list(told.values())
 
     return Accumulator(lambda members: {}, update, _never_merged, finalize)

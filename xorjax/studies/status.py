@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from xorjax.results import Outcome
 from xorjax.studies import store as stores
 from xorjax.studies.claims import claimed
@@ -9,6 +11,7 @@ from xorjax.studies.layout import MISSING_OUTCOME
 from xorjax.studies.store import Stored
 
 LATELY = 32  # units whose times say how fast the study is
+PAUSE = 10  # times the usual time between two units: the study stood still
 
 
 class Status(NamedTuple):
@@ -16,7 +19,7 @@ class Status(NamedTuple):
 
     Attributes:
       committed: members, and `solved`: how many of these are.
-      members_per_second: by when the last units were committed; None where that is not known.
+      members_per_second: by when the last units were committed; None where that is not known, or nobody works.
       workers: who holds claims, and on how many units.
     """
 
@@ -35,17 +38,27 @@ def status_of(stored: Stored) -> Status:
     layout, outcome = stored.layout, stores.outcome_of(stored)
     committed, solved = {}, 0
     for unit, outcomes in stores.outcomes_by_unit(stored, []):
-        committed[unit] = int((outcomes != MISSING_OUTCOME).sum())
+        if n := int((outcomes != MISSING_OUTCOME).sum()):
+            committed[unit] = n
         solved += int((outcomes == Outcome.SOLVED).sum())
     root = stores.folder(stored.store)
     if root is None:
         return Status(sum(committed.values()), solved, None, {})
-    times = sorted(
-        ((root / layout.chunk(outcome, unit)).stat().st_mtime, n) for unit, n in committed.items() if n
-    )[-LATELY:]
-    seconds = times[-1][0] - times[0][0] if times else 0
-    rate = sum(n for _, n in times[1:]) / seconds if seconds > 0 else None
     workers: dict[str, int] = {}
     for worker in claimed(root).values():
         workers[worker] = workers.get(worker, 0) + 1
+    rate = None
+    if workers and committed:
+        at = {unit: (root / layout.chunk(outcome, unit)).stat().st_mtime for unit in committed}
+        lately = sorted(committed, key=at.__getitem__)[-LATELY:]
+        rate = _rate(np.array([at[unit] for unit in lately]), np.array([committed[unit] for unit in lately]))
     return Status(sum(committed.values()), solved, rate, workers)
+
+
+def _rate(times: np.ndarray, members: np.ndarray) -> float | None:
+    """Members a second, since the study last stood still."""
+    gaps = np.diff(times)
+    stood = np.flatnonzero(gaps > PAUSE * np.median(gaps)) if len(gaps) else []
+    first = stood[-1] + 1 if len(stood) else 0
+    seconds = times[-1] - times[first]
+    return float(members[first + 1 :].sum() / seconds) if seconds > 0 else None

@@ -1,14 +1,12 @@
-"""The store of a study: made, opened, extended, and written unit by unit, each committed by one atomic last step.
+"""The members of a study in its store: read and written unit by unit, each committed by one atomic last step.
 
-What is in a store is data, never code. All metadata follows from the header and the layout in the document at the
-root, which are checked before anything else is read; extending a study is one atomic change of that document.
+What is in a store is data, never code.
 """
 
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
@@ -18,30 +16,18 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, StorePath
 
-from xorjax.members import MAX_SEED, SEED
 from xorjax.studies.durable import DurableStore
 from xorjax.studies.layout import (
-    AXIS,
-    CLAIMS,
-    MAX_UNIT,
     MISSING_OUTCOME,
-    NAME,
     OUTCOME,
-    RECORD,
-    ROOT,
     Layout,
     Variable,
     document_of,
     documents,
-    root_document,
 )
-from xorjax.studies.seeds import Runs, count, seeds_at
+from xorjax.studies.seeds import Runs
 
-FORMAT = 1
-FILE = "file://"
-MAX_ROOT = 2**27  # bytes
-MAX_VALUES = 2**31  # of one chunk
-DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+BUFFERS = default_buffer_prototype()
 
 
 class StoreError(ValueError):
@@ -91,10 +77,13 @@ def opened(where: Any, *, read_only: bool = False) -> tuple[Store, str]:
     """zarr's store for a folder, a URL that fsspec knows, or a store of zarr; and its name."""
     if isinstance(where, Store):
         return where, str(where)
-    if isinstance(where, str) and where.startswith(FILE):
-        where = url2pathname(where.removeprefix(FILE))
+    if isinstance(where, str) and (url := urlsplit(where)).scheme == "file" and url.netloc in ("", "localhost"):
+        where = url2pathname(url.path)
     if isinstance(where, str) and "://" in where:
-        return FsspecStore.from_url(where, read_only=read_only), where
+        try:
+            return FsspecStore.from_url(where, read_only=read_only), where
+        except (ImportError, ValueError) as error:  # a protocol that nobody knows, or whose package is not there
+            raise ValueError(f"store={where!r} can't be opened: {error}") from None
     if not isinstance(where, str | Path) or not str(where):
         raise TypeError(f"store={where!r} must be a folder, a URL, or a store of zarr.")
     return DurableStore(Path(where).expanduser(), read_only=read_only), str(where)
@@ -105,153 +94,6 @@ def folder(store: Store) -> Path | None:
     return store.root if isinstance(store, DurableStore) else None
 
 
-def write(stored: Stored, seeds_before: int = 0) -> None:
-    """Writes coordinates and all metadata: what is below the root first, then the root, which alone counts.
-
-    Args:
-      stored: what is to be there.
-      seeds_before: how many seeds of the same beginning are there already.
-    """
-    layout, below = stored.layout, documents(stored.layout)
-    for axis, values in stored.values.items():
-        stored.array(axis)[:] = np.asarray(values, np.float64)
-    seeds = stored.array(SEED)
-    size = seeds.chunks[0]
-    for start in range(seeds_before // size * size, layout.axes[SEED], size):
-        stop = min(start + size, layout.axes[SEED])
-        seeds[start:stop] = seeds_at(stored.seeds, np.arange(start, stop))
-    if layout.record is not None:
-        stored.array(RECORD)[:] = np.asarray(layout.record, np.int64)
-    for path, document in below.items():
-        _write_json(stored.store, f"{path}/{ROOT}", document)
-    described = {
-        **stored.header,
-        "format": FORMAT,
-        "axes": layout.axes,
-        "unit": layout.unit,
-        "variables": [variable._asdict() for variable in layout.variables],
-        "record": layout.record,
-        "values": stored.values,
-        "seeds": stored.seeds,
-    }
-    _write_json(stored.store, ROOT, root_document({"xorjax": described}, below))
-
-
-def found_in(where: Any, *, read_only: bool = True) -> Stored:
-    """The study in a folder, at a URL, or in a store of zarr.
-
-    Raises:
-      StoreError: if there is none, or what is there does not fit together.
-    """
-    store, name = opened(where, read_only=read_only)
-    stored = read(store, name)
-    if stored is None:
-        raise StoreError(f"store={name!r} holds no study.")
-    return stored
-
-
-def read(store: Store, name: str) -> Stored | None:
-    """The study in a store, or None if there is nothing.
-
-    Raises:
-      StoreError: if there is something else, or what is there does not fit together.
-    """
-    root = None if (at := folder(store)) is not None and not at.exists() else sync(store.get(ROOT, _BUFFERS))
-    if root is None:
-        if (at := folder(store)) is not None and at.is_dir() and _is_foreign(at):
-            raise StoreError(f"{name} is a folder with other files in it, and without a study.")
-        return None
-    if len(root) > MAX_ROOT:
-        raise StoreError(f"{name}/{ROOT} has {len(root):,} bytes; {MAX_ROOT:,} are allowed.")
-    try:
-        document = json.loads(root.to_bytes())
-        described = document["attributes"]["xorjax"]
-        found = document["consolidated_metadata"]["metadata"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StoreError(f"{name}/{ROOT} is damaged, or not of a study of xorjax: {error!r}.") from None
-    try:
-        stored = _stored(store, name, dict(described))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise StoreError(f"{name}/{ROOT} does not describe a study: {error}") from None
-    expected = json.loads(json.dumps(documents(stored.layout)))
-    for path in [*expected, *found]:
-        if expected.get(path) != found.get(path):
-            raise StoreError(f"{name}/{ROOT}: what it says of {path!r} does not fit the study that it describes.")
-    return stored
-
-
-def _is_foreign(at: Path) -> bool:
-    """Whether a folder holds files that the beginnings of a study do not."""
-    ours = ("c.", ".")
-    return any(
-        path.is_file() and path.name != ROOT and not path.name.startswith(ours) and path.parent.name != CLAIMS
-        for path in at.rglob("*")
-    )
-
-
-def _stored(store: Store, name: str, described: dict[str, Any]) -> Stored:
-    if described.pop("format") != FORMAT:
-        raise ValueError(f"its format must be {FORMAT}.")
-    axes, unit, record = (described.pop(key) for key in ("axes", "unit", "record"))
-    values, seeds = described.pop("values"), described.pop("seeds")
-    variables = tuple(
-        Variable(each["name"], each["dtype"], tuple(each["dims"]), tuple(each["shape"]))
-        for each in described.pop("variables")
-    )
-    layout = Layout(dict(axes), tuple(unit), variables, None if record is None else tuple(record))
-    for axis, size in layout.axes.items():
-        if not AXIS.fullmatch(axis) or not _is_count(size, 2**63 - 1):
-            raise ValueError(f"axis {axis!r} of {size!r} members.")
-    if len(unit) != len(axes) or not all(_is_count(n, MAX_UNIT) for n in unit) or math.prod(unit) > MAX_UNIT:
-        raise ValueError(f"units of {unit!r} members.")
-    if OUTCOME not in [variable.name for variable in variables]:
-        raise ValueError("no outcome among its variables.")
-    for variable in variables:
-        if not isinstance(variable.name, str) or not NAME.fullmatch(variable.name) or variable.name in axes:
-            raise ValueError(f"a variable has the name {variable.name!r}.")
-        if variable.dtype not in DTYPES:
-            raise ValueError(f"{variable.name} has the dtype {variable.dtype!r}.")
-        sizes = [*unit, *variable.shape]
-        if len(variable.dims) != len(variable.shape) or not all(_is_count(n, MAX_VALUES) for n in sizes):
-            raise ValueError(f"{variable.name} has the shape {variable.shape!r}.")
-        if math.prod(sizes) > MAX_VALUES:
-            raise ValueError(f"{variable.name} has units of {sizes!r}, more than {MAX_VALUES} values.")
-    if list(axes)[-1:] != [SEED] or [*values, SEED] != list(axes):
-        raise ValueError(f"axes {list(axes)!r}, and values of {list(values)!r}.")
-    for axis, given in values.items():
-        if len(given) != axes[axis] or not all(type(value) in (int, float) for value in given):
-            raise ValueError(f"the values of {axis} are not {axes[axis]} numbers.")
-    for first, last in seeds:
-        if not _is_count(first + 1, MAX_SEED + 1) or not _is_count(last, MAX_SEED + 1) or last <= first:
-            raise ValueError(f"seeds from {first!r} to {last!r}.")
-    if count(seeds) != axes[SEED]:
-        raise ValueError(f"{count(seeds)} seeds, and an axis of {axes[SEED]}.")
-    if record is not None and not all(_is_count(epoch + 1, 2**31) for epoch in record):
-        raise ValueError("epochs of records that are no whole numbers.")
-    return Stored(store, name, described, layout, values, [list(run) for run in seeds])
-
-
-def _is_count(number: Any, most: int) -> bool:
-    return type(number) is int and 1 <= number <= most
-
-
-_BUFFERS = default_buffer_prototype()
-
-
-def read_json(store: Store, key: str) -> Any:
-    """A document, or None if it is damaged or not there."""
-    found = sync(store.get(key, _BUFFERS))
-    try:
-        return None if found is None else json.loads(found.to_bytes())
-    except (ValueError, RecursionError):
-        return None
-
-
-def _write_json(store: Store, key: str, document: Mapping[str, Any]) -> None:
-    content = json.dumps(document, indent=1, ensure_ascii=False).encode()
-    sync(store.set(key, _BUFFERS.buffer.from_bytes(content)))
-
-
 def present(stored: Stored, variable: Variable) -> set[str]:
     """The chunks of a variable that are there, by their paths."""
     prefix = f"{variable.name}/"
@@ -260,6 +102,15 @@ def present(stored: Stored, variable: Variable) -> set[str]:
         return [key async for key in stored.store.list_dir(variable.name)]
 
     return {prefix + key.removeprefix(prefix) for key in sync(listed()) if key.startswith("c.") or "/c." in key}
+
+
+def everything_there(stored: Stored, variables: Iterable[Variable]) -> dict[Variable, set[str]]:
+    """The chunks of the outcomes and of other variables that are there.
+
+    Outcomes are listed first: what is committed while the others are listed is then not taken for half a unit.
+    """
+    last = outcome_of(stored)
+    return {variable: present(stored, variable) for variable in (last, *(v for v in variables if v is not last))}
 
 
 def read_unit(stored: Stored, variable: Variable, unit: int) -> np.ndarray:
@@ -311,7 +162,7 @@ def outcomes_by_unit(
     stored: Stored, variables: Iterable[Variable], units: Iterable[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The `outcomes` of units, of all if none are named, whose files of these variables must be there."""
-    there = {variable: present(stored, variable) for variable in (*variables, outcome_of(stored))}
+    there = everything_there(stored, variables)
     for unit in range(stored.layout.n_units) if units is None else units:
         yield unit, outcomes(stored, unit, there)
 

@@ -1,7 +1,8 @@
 """Whether a study is what it says: every chunk is read, and a sample of its members trained again, bit for bit."""
 
-import json
+import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ from xorjax._checks import whole_number
 from xorjax.ensemble import train_ensemble
 from xorjax.members import MAX_SEED, SEED
 from xorjax.results import Result
+from xorjax.studies import root as roots
 from xorjax.studies import store as stores
+from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, claimed
 from xorjax.studies.description import differences, header_of
-from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, RECORD, ROOT, Variable, documents, leaves
+from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, RECORD, ROOT, Variable, leaves
 from xorjax.studies.seeds import place_of, seeds_at
 from xorjax.studies.store import Stored, StoreError
 from xorjax.studies.units import MembersOfUnits, Unit
@@ -28,7 +31,7 @@ class Verified(NamedTuple):
       committed: members.
       members: of the whole study.
       damaged: what is wrong with files, each naming one.
-      units: the units that these are of.
+      units: those that are to be trained anew.
       replayed: members that were trained again.
       differing: of these, what was not the same bit for bit: the member, and the variable.
     """
@@ -58,20 +61,23 @@ def verify_study(
     Args:
       store: a folder, a URL that fsspec knows, or a store of zarr.
       trainer: that the study was made with; None trains nobody again.
-      sample: how many members are trained again, at most, 0 to 2^20.
+      sample: how many members are trained again, 0 to 2^20, or all if they are fewer.
       seed: which: drawn among the committed ones.
       progress: called as `progress(done, total)` with the units read.
 
     Raises:
-      ValueError: if there is no study, or its metadata are damaged.
+      ValueError: if there is no study, or its metadata are damaged, or members can't be trained again here.
     """
     sample = whole_number("sample", sample, 0, 2**20)
     seed = whole_number("seed", seed, 0, MAX_SEED)
-    stored = stores.found_in(store)
-    if trainer is not None:
+    stored = roots.found_in(store)
+    if trainer is not None and sample:
         check_same(stored, trainer)
-    damaged, units, counts = _damaged_metadata(stored), [], np.zeros(stored.layout.n_units, np.int64)
-    there = {variable: stores.present(stored, variable) for variable in stored.layout.variables}
+    while (damaged := _damaged_metadata(stored)) and _is_extended(stored):
+        time.sleep(PAUSE_SECONDS)
+        stored = roots.found_in(store)
+    units, counts = [], np.zeros(stored.layout.n_units, np.int64)
+    there = stores.everything_there(stored, stored.layout.variables)
     for unit in range(stored.layout.n_units):
         found, counts[unit] = _looked_at(stored, unit, there)
         if found:
@@ -82,9 +88,16 @@ def verify_study(
     total = int(counts.sum())
     replayed, differing = 0, []
     if trainer is not None and sample and total:
-        drawn = np.random.Philox(seed).random_raw(min(sample, total)) % np.uint64(total)
-        replayed, differing = _replayed(stored, trainer, counts, np.unique(drawn).astype(np.int64))
+        drawn = np.random.Generator(np.random.Philox(seed)).choice(total, min(sample, total), replace=False)
+        replayed, (differing, of_units) = len(drawn), _replayed(stored, trainer, counts, np.sort(drawn))
+        units = sorted({*units, *of_units})
     return Verified(total, stored.layout.members, damaged, units, replayed, differing)
+
+
+def _is_extended(stored: Stored) -> bool:
+    """Whether another process makes or extends the study just now."""
+    root = stores.folder(stored.store)
+    return root is not None and STUDY in claimed(root)
 
 
 def check_same(stored: Stored, trainer: Trainer) -> None:
@@ -100,18 +113,23 @@ def check_same(stored: Stored, trainer: Trainer) -> None:
 
 
 def repair(store: Any, found: Verified) -> None:
-    """Takes back what is damaged, so that the study trains it again; writes metadata and coordinates anew."""
-    stored = stores.found_in(store, read_only=False)
-    stores.write(stored)
-    for unit in found.units:
-        stores.take_back(stored, unit)
+    """Takes back what is damaged, so that the study trains it again; writes metadata and coordinates anew.
+
+    A unit that another process works on is left to it.
+    """
+    stored = roots.found_in(store, read_only=False)
+    claims = None if (root := stores.folder(stored.store)) is None else Claims(root)
+    with nullcontext() if claims is None else claims.kept():
+        with nullcontext() if claims is None else claims.alone():
+            stored = roots.found_in(store, read_only=False)
+            roots.write(stored)
+        for unit in found.units:
+            if claims is None or claims.take(stored.layout.place(unit)):
+                stores.take_back(stored, unit)
 
 
 def _damaged_metadata(stored: Stored) -> list[str]:
-    found = []
-    for path, document in documents(stored.layout).items():
-        if stores.read_json(stored.store, f"{path}/{ROOT}") != json.loads(json.dumps(document)):
-            found.append(f"{stored.name}/{path}/{ROOT} is damaged or not there")
+    found = [f"{stored.name}/{path}/{ROOT} is damaged or not there" for path in roots.damaged_documents(stored)]
     axes: dict[str, Any] = {axis: np.asarray(values, np.float64) for axis, values in stored.values.items()}
     if stored.layout.record is not None:
         axes[RECORD] = np.asarray(stored.layout.record)
@@ -136,16 +154,22 @@ def _damaged_values(stored: Stored, axis: str, part: slice, values: np.ndarray) 
 def _looked_at(stored: Stored, unit: int, there: Mapping[Variable, set[str]]) -> tuple[list[str], int]:
     """What is wrong with the files of a unit, and how many members it has if nothing is."""
     try:
-        done = int((stores.outcomes(stored, unit, there) != MISSING_OUTCOME).sum())
+        outcomes = stores.outcomes(stored, unit, there)
     except StoreError as error:
         return [str(error)], 0
+    done = int((outcomes != MISSING_OUTCOME).sum())
     found = []
     for variable, chunks in there.items():
-        if variable.name != OUTCOME and stored.layout.chunk(variable, unit) in chunks:
+        if variable.name != OUTCOME and (chunk := stored.layout.chunk(variable, unit)) in chunks:
             try:
-                stores.read_unit(stored, variable, unit)
+                values = stores.read_unit(stored, variable, unit)
             except StoreError as error:
                 found.append(str(error))
+                continue
+            if variable.dtype.startswith(("int", "uint")):  # of floats, nan is a value too
+                of_each = (values == variable.missing).reshape(*outcomes.shape, -1).any(-1)
+                if (of_each & (outcomes != MISSING_OUTCOME)).any():
+                    found.append(f"{stored.name}/{chunk} lacks values of members that are committed")
     return found, 0 if found else done
 
 
@@ -187,11 +211,13 @@ def replayed(stored: Stored, trainer: Trainer, seed: int, values: Mapping[str, f
     if not stores.committed(stored, number)[wanted].all():
         raise ValueError(f"{seed=} at {dict(values)} is not committed yet.")
     result, differing = _compared(stored, trainer, [Unit(number, wanted)])
-    return result, [name for name, _ in differing]
+    return result, [name for name, _, _ in differing]
 
 
-def _replayed(stored: Stored, trainer: Trainer, counts: np.ndarray, chosen: np.ndarray) -> tuple[int, list[str]]:
-    """Trains the chosen of all committed members, counted unit by unit, again; what is not the same."""
+def _replayed(
+    stored: Stored, trainer: Trainer, counts: np.ndarray, chosen: np.ndarray
+) -> tuple[list[str], list[int]]:
+    """Trains the chosen of all committed members, counted unit by unit, again; what differs, and its units."""
     ends = np.cumsum(counts)
     of_unit = np.searchsorted(ends, chosen, side="right")
     units = []
@@ -201,22 +227,23 @@ def _replayed(stored: Stored, trainer: Trainer, counts: np.ndarray, chosen: np.n
         wanted[at[chosen[of_unit == number] - (ends[number] - counts[number])]] = True
         units.append(Unit(number, wanted.reshape(stored.layout.region_shape(number))))
     _, differing = _compared(stored, trainer, units)
-    return len(chosen), [f"{name} of {member}" for name, member in differing]
+    return [f"{name} of {member}" for name, member, _ in differing], [unit for _, _, unit in differing]
 
 
-def _compared(stored: Stored, trainer: Trainer, units: list[Unit]) -> tuple[Result, list[tuple[str, str]]]:
-    """The results of members trained again, and which variables of which of them are not the same."""
+def _compared(stored: Stored, trainer: Trainer, units: list[Unit]) -> tuple[Result, list[tuple[str, str, int]]]:
+    """The results of members trained again; which variables, of which members and units, are not the same."""
     members = MembersOfUnits(stored, units, stored.header["shared"])
     result = train_ensemble(trainer, members, **stored.how)
     again, differing = leaves(result), []
     seeds, hparams = members[0 : len(members)]
+    of_unit = [unit.number for unit in units for _ in range(unit.members)]
     for variable in stored.layout.variables:
         kept = np.concatenate([stores.read_unit(stored, variable, unit.number)[unit.wanted] for unit in units])
         new = np.asarray(again[variable.name]).astype(variable.dtype)
         same = (_bits(kept) == _bits(new)).reshape(len(kept), -1).all(1)
         for i in np.flatnonzero(~same).tolist():
             where = "".join(f", {axis}={hparams[axis][i]:g}" for axis in stored.values)
-            differing.append((variable.name, f"seed={seeds[i]}{where}"))
+            differing.append((variable.name, f"seed={seeds[i]}{where}", of_unit[i]))
     return result, differing
 
 
