@@ -33,6 +33,7 @@ from xorjax.studies.seeds import count, seeds_at
 from xorjax.studies.store import BUFFERS, Stored, StoreError, folder, opened
 
 FORMAT = 1
+COPY = f".{ROOT}.copy"  # of the document, should it be lost; nothing reads it
 MAX_ROOT = 2**27  # bytes
 MAX_VALUES = 2**31  # of one chunk
 DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
@@ -72,7 +73,8 @@ def write(stored: Stored, seeds_before: int = 0) -> None:
         stored.array(RECORD)[:] = np.asarray(layout.record, np.int64)
     for path, document in below.items():
         _write_json(stored.store, f"{path}/{ROOT}", document)
-    _write_json(stored.store, ROOT, root_document({"xorjax": _described(stored)}, below))
+    for key in (COPY, ROOT):
+        _write_json(stored.store, key, root_document({"xorjax": _described(stored)}, below))
 
 
 def _described(stored: Stored) -> dict[str, Any]:
@@ -132,7 +134,8 @@ def read(store: Store, name: str) -> Stored | None:
         described = document["attributes"]["xorjax"]
         found = document["consolidated_metadata"]["metadata"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StoreError(f"{name}/{ROOT} is damaged, or not of a study of xorjax: {error!r}.") from None
+        remedy = "" if sync(store.get(COPY, BUFFERS)) is None else f" {COPY} is a copy, to be put in its place."
+        raise StoreError(f"{name}/{ROOT} is damaged, or not of a study of xorjax: {error!r}.{remedy}") from None
     try:
         stored = _stored(store, name, dict(described))
     except (ValueError, KeyError, TypeError, OverflowError) as error:

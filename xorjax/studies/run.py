@@ -239,7 +239,9 @@ def _made(asked: Stored, keep: Sequence[str] | None) -> Stored:
     stored = roots.read(asked.store, asked.name)
     if stored is None:
         if stores.present(asked, stores.outcome_of(asked)):
-            raise StoreError(f"{asked.name} has members of a study, but no {ROOT} that says of which.")
+            raise StoreError(
+                f"{asked.name} has members of a study, but no {ROOT} that says of which; {roots.COPY} is a copy."
+            )
         roots.write(asked)
         return asked
     given = {**asked.header, "axes": list(asked.layout.axes), "record": asked.layout.record}
