@@ -22,6 +22,7 @@ from xorjax.studies.units import MembersOfUnits, Unit
 from xorjax.training import Trainer
 
 SAMPLE = 64
+COUNTS = ("epochs", "solved_epoch")  # what stands for a missing value in other variables may be a value
 
 
 class Verified(NamedTuple):
@@ -166,10 +167,8 @@ def _looked_at(stored: Stored, unit: int, there: Mapping[Variable, set[str]]) ->
             except StoreError as error:
                 found.append(str(error))
                 continue
-            if variable.dtype.startswith(("int", "uint")):  # of floats, nan is a value too
-                of_each = (values == variable.missing).reshape(*outcomes.shape, -1).any(-1)
-                if (of_each & (outcomes != MISSING_OUTCOME)).any():
-                    found.append(f"{stored.name}/{chunk} lacks values of members that are committed")
+            if variable.name in COUNTS and ((values == variable.missing) & (outcomes != MISSING_OUTCOME)).any():
+                found.append(f"{stored.name}/{chunk} lacks values of members that are committed")
     return found, 0 if found else done
 
 
