@@ -243,8 +243,9 @@ def test_the_command_reports_what_one_process_would(options, tmp_path):
 
 @pytest.mark.slow
 def test_the_study_command_in_a_job(tmp_path):
-    store = tmp_path / "a.zarr"
-    given = ["-m", "xorjax", "study", "run", *OPTIONS, "--store", str(store)]
+    plan = tmp_path / "plan.toml"
+    plan.write_text("seeds = 300\nepochs = 2000\nunit = 64\n[axes]\nlearning_rate = [0.5, 2.0]\n")
+    given = ["-m", "xorjax", "study", "run", str(plan), "--store", str(tmp_path / "a.zarr")]
 
     def command(coordinator, number):
         job = ["--distributed", "--coordinator", coordinator, "--num-processes", "2", "--process-id", number]
