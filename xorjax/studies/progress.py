@@ -67,6 +67,8 @@ def shown(each: int, unit: str, is_first: bool = True) -> Iterator[Callable[[Pro
 
         def show(at: Progress) -> None:
             nonlocal first, last_line
+            if not at.total:  # another process makes or extends the study
+                return
             first, now = at.done if first < 0 else first, time.perf_counter()
             rate = (at.done - first) / max(now - begun, 1e-9)
             if is_live:

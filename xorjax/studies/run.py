@@ -157,7 +157,9 @@ def complete(
     with _showing(progress, trainer, of_mesh) as show, nullcontext() if claims is None else claims.kept():
         with nullcontext() if claims is None else claims.alone(lambda: show(NOTHING)):
             stored = _made(asked, keep)
-        like = MembersOfUnits(stored, [Unit(0, np.ones(stored.layout.region_shape(0), bool))], shared)
+        first = np.zeros(stored.layout.region_shape(0), bool)
+        first.flat[0] = True
+        like = MembersOfUnits(stored, [Unit(0, first)], shared)
         cut = cut_for(trainer, like, mesh=None if of_mesh else mesh, **how)
         Work(trainer, stored, shared, cut, share, claims, show).run()
     if of_mesh:

@@ -41,7 +41,9 @@ class Work:
         self._claims, self._show = claims, show
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in stored.layout.variables)}
         self._numbers = [n for n in range(stored.layout.n_units) if share is None or share.has(n)]
-        self._at = NOTHING._replace(total=sum(map(stored.layout.size, self._numbers)))
+        layout = stored.layout
+        total = layout.members if share is None else sum(map(layout.size, self._numbers))
+        self._at = NOTHING._replace(total=total)
         self._settled = (0, 0)  # members of units that are done, and how many of them are solved
 
     def run(self) -> None:
