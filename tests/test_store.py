@@ -14,6 +14,7 @@ import zarr
 import xorjax as xj
 from xorjax.studies import durable, status
 from xorjax.studies import store as stores
+from xorjax.studies.claims import Claims
 from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
 from xorjax.studies.root import read
 from xorjax.studies.store import StoreError
@@ -190,7 +191,7 @@ def test_damage_is_repaired(name, whole, tmp_path):
     root = copied(whole, tmp_path)
     HARM[name](root / "params/0/kernel/c.1.0.0")
     found = verify_study(root)
-    assert found.units == [1]
+    assert found.units == ["1"]
     assert "params/0/kernel/c.1.0.0" in found.damaged[0]
     if name == "not there":
         with pytest.raises(StoreError, match=r"params/0/kernel/c.1.0.0 is not there, though its members are"):
@@ -208,7 +209,7 @@ def test_other_values_with_right_checksums_are_found_by_training_again(whole, tm
     array[3] = np.float32(1.0001) * np.asarray(array[3])
     assert verify_study(root).is_sound
     found = verify_study(root, TRAINER, sample=1_000)
-    assert (found.replayed, found.differing, found.units) == (N, ["loss of seed=3"], [0])
+    assert (found.replayed, found.differing, found.units) == (N, ["loss of seed=3"], ["0"])
     assert verify_study(root, TRAINER, sample=3).replayed == 3
     repair(root, found)
     xj.run_study(TRAINER, range(N), store=root, keep=KEPT)
@@ -221,7 +222,31 @@ def test_committed_members_without_values_are_found(whole, tmp_path):
     array[5] = np.iinfo(np.int32).min
     found = verify_study(root)
     assert found.damaged == [f"{root}/epochs/c.1 lacks values of members that are committed"]
-    assert found.units == [1]
+    assert found.units == ["1"]
+
+
+def test_a_unit_that_another_works_on_is_left_to_it(whole, tmp_path):
+    root = copied(whole, tmp_path)
+    for chunk in ("loss/c.1", "loss/c.2"):
+        (root / chunk).write_bytes(b"")
+    found = verify_study(root)
+    assert found.units == ["1", "2"]
+    Claims(root).take("1")
+    assert repair(root, found) == ["1"]
+    assert (root / "loss/c.1").exists()
+    assert not (root / "loss/c.2").exists()
+
+
+def test_a_repair_finds_its_units_in_a_study_that_was_extended(tmp_path):
+    trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=3)
+    axes = {"learning_rate": [0.1, 0.5]}
+    xj.run_study(trainer, range(8), axes, store=tmp_path / "a.zarr", unit=4)
+    (tmp_path / "a.zarr/loss/c.1.0").write_bytes(b"")
+    found = verify_study(tmp_path / "a.zarr")
+    xj.run_study(trainer, range(16), axes, store=tmp_path / "a.zarr")
+    repair(tmp_path / "a.zarr", found)
+    xj.run_study(trainer, range(16), axes, store=tmp_path / "a.zarr")
+    assert verify_study(tmp_path / "a.zarr", trainer).is_sound
 
 
 def test_what_is_committed_during_a_look_is_not_damaged(whole, results, tmp_path, monkeypatch):

@@ -98,6 +98,7 @@ def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
     assert 0 < missing < 60
     study(tmp_path / "a.zarr", progress=seen.append)
     assert seen[-1].trained == missing
+    assert [at.done for at in seen] == sorted(at.done for at in seen)
     study(tmp_path / "b.zarr")
     assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
 
@@ -369,6 +370,7 @@ def test_units_are_neighbours_of_about_the_size_asked_for():
     assert unit_shape([10, 10, 100_000], 16_384) == (1, 1, 16_384)
     assert unit_shape([3], 16_384) == (16_384,)  # room for more seeds
     assert unit_shape([2, 10], 16_384) == (2, 8_192)
+    assert unit_shape([2, 10], 2**24) == (2, 8_192)
     assert unit_shape([512, 512, 1], 16_384) == (32, 512, 1)
     assert unit_shape([3, 5], 1) == (1, 1)
     layout = Layout({"a": 5, "seed": 10}, (2, 4), (), None)

@@ -111,6 +111,17 @@ def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
     assert one.holds("0.1")
 
 
+def test_the_claim_of_a_dead_process_of_this_host_is_taken_at_once(tmp_path):
+    claims = Claims(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    for name, process in (("0", gone.pid), ("1", os.getpid())):
+        (tmp_path / f"claims/{name}").write_text(f"{os.uname().nodename} {process} abc")
+    assert list(claimed(tmp_path)) == ["1"]
+    assert claims.take("0")
+    assert not claims.take("1")
+
+
 def test_a_stale_claim_is_taken_by_one_of_many(tmp_path):
     Claims(tmp_path, 0.2).take("0")
     time.sleep(0.5)

@@ -59,9 +59,22 @@ def claimed(root: Path, lease_seconds: float = LEASE_SECONDS) -> dict[str, str]:
     found = {}
     for path in (root / CLAIMS).glob("[!.z]*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime < lease_seconds:
+            if time.time() - path.stat().st_mtime < lease_seconds and not _is_dead(path):
                 found[path.name] = " ".join(path.read_text().split()[:2])
     return found
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether a claim is of a process of this host that is no more; of others' processes, time tells."""
+    try:
+        host, process, _ = path.read_text().split()
+        if host == os.uname().nodename:
+            os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):  # alive, but another's; or not written yet
+        return False
+    return False
 
 
 class Claims:
@@ -162,9 +175,9 @@ class Claims:
         return self._folder / unit
 
     def _is_stale(self, path: Path) -> bool:
-        """Whether a claim was not renewed for a lease, by the clock of the file system."""
+        """Whether a claim was not renewed for a lease, by the clock of the file system, or its owner is dead."""
         try:
-            return self._now() - path.stat().st_mtime > self._lease
+            return _is_dead(path) or self._now() - path.stat().st_mtime > self._lease
         except FileNotFoundError:
             return False
 

@@ -198,10 +198,12 @@ def verify(
     if repair_ and not found.is_sound:
         if found.units and trainer is None:
             _refuse(f"{len(found.units)} units can't be trained anew here.")
-        repair(store, found)
-        print(f"{store}: metadata are written anew, and {len(found.units)} units trained anew")
+        left = repair(store, found)
+        if left:
+            typer.echo(f"xorjax: units {', '.join(left)} are left: another process works on them", err=True)
         if found.units and trainer is not None:
-            _again(stored, trainer, store)
+            _again(trainer, store)
+        print(f"{store}: metadata are written anew, and {len(found.units) - len(left)} units trained anew")
         found = _verified(store, trainer, sample, seed)
     if not found.is_sound:
         raise typer.Exit(1)
@@ -244,10 +246,11 @@ def _trained_alike(stored: "Stored") -> Setup | None:
     return setup
 
 
-def _again(stored: "Stored", trainer: Trainer, store: str) -> None:
+def _again(trainer: Trainer, store: str) -> None:
     from xorjax.studies.run import complete
     from xorjax.studies.seeds import seeds_at
 
+    stored = _found(store)
     (first, last), *more = stored.seeds
     seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"])) if more else range(first, last)
     with heeded_interrupts() as heed, shown(1, "members/s") as show:
@@ -256,15 +259,11 @@ def _again(stored: "Stored", trainer: Trainer, store: str) -> None:
             heed()
             show(progress)
 
-        complete(
-            trainer,
-            seeds,
-            {**stored.values, **stored.header["shared"]},
-            store=store,
-            progress=note,
-            plan=stored.header["plan"],
-            **stored.how,
-        )
+        axes = {**stored.values, **stored.header["shared"]}
+        try:
+            complete(trainer, seeds, axes, store=store, progress=note, plan=stored.header["plan"], **stored.how)
+        except ValueError as error:
+            _refuse(str(error))
 
 
 @app.command()

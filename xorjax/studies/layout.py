@@ -123,15 +123,15 @@ class Layout(NamedTuple):
         return f"{variable.name}/c.{self.place(unit)}{'.0' * len(variable.shape)}"
 
 
-def unit_shape(shape: Sequence[int], members: int) -> tuple[int, ...]:
+def unit_shape(shape: Sequence[int], members: int, room: int = UNIT) -> tuple[int, ...]:
     """Neighbours along the last axes, about so many members, as a unit; a power of two along each axis.
 
-    A study that is smaller than a unit leaves room along its last axis, the seeds: it may be the beginning of a
-    larger one.
+    A study smaller than a unit leaves room along its last axis, the seeds, for up to `room` members: it may
+    be the beginning of a larger one.
     """
     *others, seeds = (2 ** math.ceil(math.log2(size)) for size in shape)
     unit: list[int] = []
-    for size in (max(seeds, members // math.prod(others)), *reversed(others)):
+    for size in (max(seeds, min(members, room) // math.prod(others)), *reversed(others)):
         left = members // math.prod(unit)
         unit.append(2 ** int(math.log2(min(size, left))))
     return tuple(reversed(unit))

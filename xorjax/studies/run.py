@@ -225,11 +225,12 @@ def _asked(
         for name in (variable.name.partition("/")[0], *variable.dims):
             if name in values:
                 raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
-    of_unit = members_of_unit(variables) if unit is None else whole_number("unit", unit, 1, MAX_UNIT)
+    usual = members_of_unit(variables)
+    of_unit = usual if unit is None else whole_number("unit", unit, 1, MAX_UNIT)
     record = None
     if trainer.recorded is not None and any(variable.name.startswith("history/") for variable in variables):
         record = tuple(trainer.recorded)
-    layout = Layout(sizes, unit_shape(list(sizes.values()), of_unit), variables, record)
+    layout = Layout(sizes, unit_shape(list(sizes.values()), of_unit, usual), variables, record)
     zarr_store, name = stores.opened(where)
     asked = Stored(zarr_store, name, header, layout, values, runs)
     roots.check(asked)

@@ -6,12 +6,12 @@ import numpy as np
 
 from xorjax.results import Outcome
 from xorjax.studies import store as stores
-from xorjax.studies.claims import claimed
+from xorjax.studies.claims import LEASE_SECONDS, claimed
 from xorjax.studies.layout import MISSING_OUTCOME
 from xorjax.studies.store import Stored
 
 LATELY = 32  # units whose times say how fast the study is
-PAUSE = 10  # times the usual time between two units: the study stood still
+PAUSE = 10  # times the usual time between two units, and a lease: the study stood still
 
 
 class Status(NamedTuple):
@@ -58,7 +58,7 @@ def status_of(stored: Stored) -> Status:
 def _rate(times: np.ndarray, members: np.ndarray) -> float | None:
     """Members a second, since the study last stood still."""
     gaps = np.diff(times)
-    stood = np.flatnonzero(gaps > PAUSE * np.median(gaps)) if len(gaps) else []
+    stood = np.flatnonzero(gaps > max(PAUSE * np.median(gaps), LEASE_SECONDS)) if len(gaps) else []
     first = stood[-1] + 1 if len(stood) else 0
     seconds = times[-1] - times[first]
     return float(members[first + 1 :].sum() / seconds) if seconds > 0 else None

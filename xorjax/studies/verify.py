@@ -32,7 +32,7 @@ class Verified(NamedTuple):
       committed: members.
       members: of the whole study.
       damaged: what is wrong with files, each naming one.
-      units: those that are to be trained anew.
+      units: those that are to be trained anew, by their places along the axes, such as "0.3".
       replayed: members that were trained again.
       differing: of these, what was not the same bit for bit: the member, and the variable.
     """
@@ -40,7 +40,7 @@ class Verified(NamedTuple):
     committed: int
     members: int
     damaged: list[str]
-    units: list[int]
+    units: list[str]
     replayed: int
     differing: list[str]
 
@@ -92,7 +92,8 @@ def verify_study(
         drawn = np.random.Generator(np.random.Philox(seed)).choice(total, min(sample, total), replace=False)
         replayed, (differing, of_units) = len(drawn), _replayed(stored, trainer, counts, np.sort(drawn))
         units = sorted({*units, *of_units})
-    return Verified(total, stored.layout.members, damaged, units, replayed, differing)
+    places = [stored.layout.place(unit) for unit in units]
+    return Verified(total, stored.layout.members, damaged, places, replayed, differing)
 
 
 def _is_extended(stored: Stored) -> bool:
@@ -113,10 +114,11 @@ def check_same(stored: Stored, trainer: Trainer) -> None:
         raise ValueError(f"members of {stored.name!r} can't be trained again here, where it differs in:{lines}")
 
 
-def repair(store: Any, found: Verified) -> None:
+def repair(store: Any, found: Verified) -> list[str]:
     """Takes back what is damaged, so that the study trains it again; writes metadata and coordinates anew.
 
-    A unit that another process works on is left to it.
+    Returns:
+      The units that were left as they are, since another process works on them.
     """
     stored = roots.found_in(store, read_only=False)
     claims = None if (root := stores.folder(stored.store)) is None else Claims(root)
@@ -124,9 +126,14 @@ def repair(store: Any, found: Verified) -> None:
         with nullcontext() if claims is None else claims.alone():
             stored = roots.found_in(store, read_only=False)
             roots.write(stored)
-        for unit in found.units:
-            if claims is None or claims.take(stored.layout.place(unit)):
-                stores.take_back(stored, unit)
+        left = []
+        for place in found.units:
+            if claims is None or claims.take(place):
+                at = tuple(map(int, place.split(".")))
+                stores.take_back(stored, int(np.ravel_multi_index(at, stored.layout.units)))
+            else:
+                left.append(place)
+        return left
 
 
 def _damaged_metadata(stored: Stored) -> list[str]:

@@ -45,6 +45,7 @@ class Work:
         total = layout.members if share is None else sum(map(layout.size, self._numbers))
         self._at = NOTHING._replace(total=total)
         self._settled = (0, 0)  # members of units that are done, and how many of them are solved
+        self._before = 0  # members committed before what is trained now, or by others meanwhile
 
     def run(self) -> None:
         """Trains all that no other process works on, and waits for what others do."""
@@ -74,7 +75,8 @@ class Work:
 
     def _train(self, pending: Sequence[Unit]) -> None:
         """Trains and commits those of these units that no other process works on."""
-        begun_at, units = self._at.committed, deque[Unit]()
+        units = deque[Unit]()
+        self._before = self._at.committed
 
         def parts() -> Iterator[tuple[Members, slice]]:
             for taken in self._taken(pending):
@@ -83,7 +85,8 @@ class Work:
                 yield from self._cut.parts(members, slice(0, len(members)))
 
         def show(done: int, total: int) -> None:
-            self._show(self._at._replace(done=max(self._at.committed, begun_at + done)))
+            self._at = self._at._replace(done=max(self._at.done, self._before + done))
+            self._show(self._at)
 
         total = sum(unit.members for unit in pending)
         blocks = blocks_of_parts(self._trainer, self._cut, parts(), total, show)
@@ -100,8 +103,8 @@ class Work:
             if self._claims is not None:
                 if not self._claims.take(self._place(unit)):
                     continue
-                unit = unit._replace(wanted=~stores.committed(self._stored, unit.number))
-                if not unit.members:  # another has just done it
+                unit = self._still_wanted(unit)
+                if not unit.members:
                     self._release(unit)
                     continue
             taken.append(unit)
@@ -111,6 +114,17 @@ class Work:
         if taken:
             yield taken
 
+    def _still_wanted(self, unit: Unit) -> Unit:
+        """A unit without the members that others have committed meanwhile, who are counted."""
+        outcomes = stores.read_unit(self._stored, stores.outcome_of(self._stored), unit.number)
+        new = outcomes[unit.wanted & (outcomes != MISSING_OUTCOME)]
+        at, n = self._at, new.size
+        solved = at.solved + int((new == Outcome.SOLVED).sum())
+        self._before += n
+        self._at = at._replace(done=at.done + n, committed=at.committed + n, solved=solved)
+        self._show(self._at)
+        return unit._replace(wanted=unit.wanted & (outcomes == MISSING_OUTCOME))
+
     def _commit(self, unit: Unit, values: dict[str, np.ndarray]) -> None:
         def is_ours() -> bool:
             return self._claims is None or self._claims.holds(self._place(unit))
@@ -119,7 +133,8 @@ class Work:
             at, n = self._at, unit.members
             solved = at.solved + int((values[OUTCOME] == Outcome.SOLVED).sum())
             epochs = at.epochs + int(values[EPOCHS].sum(dtype=np.int64))
-            self._at = Progress(at.committed + n, at.total, at.committed + n, solved, at.trained + n, epochs)
+            committed = at.committed + n
+            self._at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
 
     def _release(self, unit: Unit) -> None:
         if self._claims is not None:
