@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from study_files import contents
 
 import xorjax as xj
 from xorjax import accumulators, cluster, ensemble
@@ -144,11 +145,6 @@ def test_processes_train_the_same_members_and_find_the_same_statistics(n):
     for code, out, err in ended(of_task("members", n), SECONDS):
         assert code == 0, err
         assert json.loads(without_greetings(out)) == wanted
-
-
-def contents(store):
-    files = (path for path in store.rglob("*") if path.is_file() and "claims" not in path.parts)
-    return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
 
 def test_processes_share_a_study(tmp_path):

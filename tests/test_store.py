@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import zarr
+from study_files import contents
 
 import xorjax as xj
 from xorjax.studies import durable, status
@@ -119,14 +120,6 @@ def test_a_fault_at_any_call_of_a_commit_loses_nothing(error, whole, results, tm
         stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
         assert contents(root) == reference
     assert list(root.rglob("*.partial")) == []
-
-
-def contents(root):
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and "claims" not in path.parts
-    }
 
 
 def test_a_run_in_which_the_disk_is_full_goes_on_later(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from study_files import contents
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
@@ -37,15 +38,6 @@ AXES = {"learning_rate": [0.1, 0.5, 2.0], "momentum": 0.9}
 
 def study(store, seeds=range(20), axes=AXES, trainer=TRAINER, **options):
     return xj.run_study(trainer, seeds, axes, store=store, **{"unit": 8, **options})
-
-
-def files(root):
-    """The bytes of everything in a store but claims, by path."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and "claims" not in path.parts
-    }
 
 
 def the_same(dataset, results, **at):
@@ -78,11 +70,11 @@ def test_no_bit_depends_on_the_units(unit, tmp_path):
 def test_a_second_call_trains_nobody_and_changes_no_byte(tmp_path):
     seen = []
     study(tmp_path / "a.zarr")
-    before = files(tmp_path / "a.zarr")
+    before = contents(tmp_path / "a.zarr")
     study(tmp_path / "a.zarr", progress=seen.append)
     assert seen[-1].trained == 0
     assert seen[-1].committed == seen[-1].total == 60
-    assert files(tmp_path / "a.zarr") == before
+    assert contents(tmp_path / "a.zarr") == before
 
 
 def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
@@ -100,7 +92,7 @@ def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
     assert seen[-1].trained == missing
     assert [at.done for at in seen] == sorted(at.done for at in seen)
     study(tmp_path / "b.zarr")
-    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
 
 
 WIDER = {
@@ -143,11 +135,11 @@ OTHERS = {
 def test_two_studies_never_mix(name, tmp_path):
     how, what = OTHERS[name]
     study(tmp_path / "a.zarr", trainer=made())
-    before = files(tmp_path / "a.zarr")
+    before = contents(tmp_path / "a.zarr")
     with pytest.raises(ValueError, match=r"holds another study|it can be extended, not cut") as error:
         study(tmp_path / "a.zarr", **{"trainer": made(), **how})
     assert what in str(error.value)
-    assert files(tmp_path / "a.zarr") == before
+    assert contents(tmp_path / "a.zarr") == before
 
 
 def test_a_description_is_the_same_after_other_work(tmp_path):
@@ -175,7 +167,7 @@ def test_workers_by_number_share_the_units(tmp_path):
     assert sum(trained) == 60
     assert min(trained) > 0
     study(tmp_path / "b.zarr")
-    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
 
 
 def test_workers_by_number_claim_what_they_do(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
+from study_files import contents
 
 import xorjax as xj
 from xorjax.studies.claims import Claims, claimed
@@ -25,14 +26,6 @@ SEEDS, AXES = range(96), {"learning_rate": [0.5, 2.0]}
 def study(store, **options):
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=300)
     return xj.run_study(trainer, SEEDS, AXES, store=store, unit=4, chunk_size=256, **options)
-
-
-def contents(root):
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and "claims" not in path.parts
-    }
 
 
 def main(folder, kills, seed):

@@ -118,6 +118,10 @@ class Layout(NamedTuple):
         """What a unit is called, in this study and when it has been extended: its place along each axis."""
         return ".".join(str(int(i)) for i in np.unravel_index(unit, self.units))
 
+    def unit_at(self, place: str) -> int:
+        """The unit that is called so."""
+        return int(np.ravel_multi_index(tuple(map(int, place.split("."))), self.units))
+
     def chunk(self, variable: Variable, unit: int) -> str:
         """Where in a store the values of a unit are."""
         return f"{variable.name}/c.{self.place(unit)}{'.0' * len(variable.shape)}"

@@ -73,8 +73,9 @@ def write(stored: Stored, seeds_before: int = 0) -> None:
         stored.array(RECORD)[:] = np.asarray(layout.record, np.int64)
     for path, document in below.items():
         _write_json(stored.store, f"{path}/{ROOT}", document)
+    root = root_document({"xorjax": _described(stored)}, below)
     for key in (COPY, ROOT):
-        _write_json(stored.store, key, root_document({"xorjax": _described(stored)}, below))
+        _write_json(stored.store, key, root)
 
 
 def _described(stored: Stored) -> dict[str, Any]:

@@ -109,8 +109,7 @@ def everything_there(stored: Stored, variables: Iterable[Variable]) -> dict[Vari
 
     Outcomes are listed first: what is committed while the others are listed is then not taken for half a unit.
     """
-    last = outcome_of(stored)
-    return {variable: present(stored, variable) for variable in (last, *(v for v in variables if v is not last))}
+    return {variable: present(stored, variable) for variable in dict.fromkeys([outcome_of(stored), *variables])}
 
 
 def read_unit(stored: Stored, variable: Variable, unit: int) -> np.ndarray:
@@ -214,6 +213,5 @@ def commit(
 
 def take_back(stored: Stored, unit: int) -> None:
     """Removes a unit, its outcomes first, so that it counts as not trained."""
-    last = outcome_of(stored)
-    for variable in [last, *(v for v in stored.layout.variables if v is not last)]:
+    for variable in dict.fromkeys([outcome_of(stored), *stored.layout.variables]):
         sync(stored.store.delete(stored.layout.chunk(variable, unit)))

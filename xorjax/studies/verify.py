@@ -129,8 +129,7 @@ def repair(store: Any, found: Verified) -> list[str]:
         left = []
         for place in found.units:
             if claims is None or claims.take(place):
-                at = tuple(map(int, place.split(".")))
-                stores.take_back(stored, int(np.ravel_multi_index(at, stored.layout.units)))
+                stores.take_back(stored, stored.layout.unit_at(place))
             else:
                 left.append(place)
         return left
@@ -210,8 +209,7 @@ def replayed(stored: Stored, trainer: Trainer, seed: int, values: Mapping[str, f
     if at is None:
         raise ValueError(f"{seed=} is not in the study.")
     place.append(at)
-    within = [i // size for i, size in zip(place, stored.layout.unit, strict=True)]
-    number = int(np.ravel_multi_index(within, stored.layout.units))
+    number = stored.layout.unit_at(".".join(str(i // n) for i, n in zip(place, stored.layout.unit, strict=True)))
     wanted = np.zeros(stored.layout.region_shape(number), bool)
     wanted[tuple(i % size for i, size in zip(place, stored.layout.unit, strict=True))] = True
     if not stores.committed(stored, number)[wanted].all():
