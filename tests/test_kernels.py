@@ -19,6 +19,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 from jaxlib.mlir import ir
 
 import xorjax as xj
+from xorjax.blocks import engine_for
 from xorjax.engines import choice, lanes, pallas
 from xorjax.engines.choice import choose
 from xorjax.kernel_routes import ROUTES
@@ -202,6 +203,16 @@ def test_an_old_gpu_has_no_kernel(monkeypatch):
         found = choose("auto", trainer, None)
         assert found.engine.name == name
         assert name == "pallas" or f"this device has {capability}" in found.why
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_the_chunk_of_an_accelerator_is_one_that_a_caller_may_name(platform, monkeypatch):
+    """Where members stop too, for which chunks are enlarged; one that already is large stays as it is."""
+    monkeypatch.setattr(choice, "platform_now", lambda: platform)
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(compute_capability="9.0")])
+    made = TRAINERS["stops when solved"]()
+    _, chunk_size, _ = engine_for(made, xj.grid(**RATE, seeds=[0]), "pallas", "float32", None)
+    assert chunk_size == pallas.CHUNK_SIZE
 
 
 def test_a_member_of_a_kernel_does_not_depend_on_its_company():

@@ -44,7 +44,8 @@ class Cell(NamedTuple):
     Attributes:
       network: its name in `NETWORKS`.
       members: how many were trained.
-      engine: "plain", "lanes" or "vmap"; on a GPU or TPU also "pallas", and its other routes and precision.
+      engine: "plain", "lanes" or "vmap"; on a GPU or TPU "pallas" in place of that, and its other routes and
+        precision.
       depth: of `lanes`, see `xj.explain`.
       epochs: of each measurement.
       rates: net-steps per second, one for each round.
@@ -97,7 +98,9 @@ UPDATES = {f"2-2-1, batches of {rows}": -(-4 // rows) for rows in (1, 2, 3)}  # 
 
 def ways(network: Trainer) -> dict[str, Engine]:
     """The engines that can train a network here, by name, and each way to a kernel."""
-    found = {PLAIN: vmap.ENGINE, lanes.ENGINE.name: lanes.ENGINE, vmap.ENGINE.name: vmap.ENGINE}
+    found = {PLAIN: vmap.ENGINE, lanes.ENGINE.name: lanes.ENGINE}
+    if jax.default_backend() == "cpu":
+        found[vmap.ENGINE.name] = vmap.ENGINE  # whose chunks are for cores
     if jax.default_backend() in KERNELS:
         chosen = KERNELS[jax.default_backend()]
         routes = {"pallas": chosen["float32"], "pallas, fast": chosen["fast"], "mosaic_gpu": ROUTES["mosaic_gpu"]}

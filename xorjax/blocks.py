@@ -28,7 +28,8 @@ from xorjax.sharding import checked_mesh, devices_here, members_here, on_devices
 from xorjax.training import Trainer
 
 REPORT_SECONDS = 0.1
-STOPPING_FACTOR = 32  # chunks are so much larger where members stop: a block is trained until its last one does
+# Chunks are so much larger where members stop, up to so many: a block is trained until its last member does.
+STOPPING_FACTOR, MAX_STOPPING_CHUNK = 32, 2**20
 Progress = Callable[[int, int], None]
 
 
@@ -159,7 +160,9 @@ def engine_for(
     chosen = choose(engine, trainer, of_member, precision).engine
     if chunk_size is None:
         packs = trainer.stops and chosen.programs(trainer).arrange is not None
-        chunk_size = chosen.chunk_size * (STOPPING_FACTOR if packs else 1)
+        chunk_size = chosen.chunk_size
+        if packs:
+            chunk_size = max(chunk_size, min(STOPPING_FACTOR * chunk_size, MAX_STOPPING_CHUNK))
     block_size = chosen.block_size(trainer, of_member)
     chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     return chosen, chunk_size, block_size or chunk_size

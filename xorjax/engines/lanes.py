@@ -15,16 +15,16 @@ from jax import lax
 from xorjax.engines import Engine, Programs, of_one
 from xorjax.jaxprs import called, platform
 from xorjax.lane_programs import Program, natively, run_lanes
-from xorjax.lanes import BLOCK_ELEMENTS, Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
+from xorjax.lanes import Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
 from xorjax.problems import HParams
 from xorjax.results import Result
 from xorjax.rounds import no_epochs
 from xorjax.training import State, Trainer
 from xorjax.updates import Info
 
-ACCELERATOR_LANES = (
-    2**16
-)  # of a block on a GPU or TPU, which XLA gives an operation of the loop at a time; a guess
+# Of a block on a GPU or TPU, which XLA gives an operation of the loop at a time: what fills an H200, as measured;
+# and of all arrays of its members, where these are arrays.
+ACCELERATOR_LANES, ACCELERATOR_ELEMENTS = 2**19, 2**26
 CHUNK_SIZE = 1_000  # what it costs to start a chunk no longer counts, and two threads share few members evenly
 
 
@@ -47,7 +47,9 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     explanation = planned(closed)
     size = explanation.lanes
     if platform() != "cpu":
-        size = max(1, min(ACCELERATOR_LANES, BLOCK_ELEMENTS // max(1, elements(closed))))
+        are_arrays = explanation.depth != "scalar"
+        size = ACCELERATOR_ELEMENTS // max(1, elements(closed)) if are_arrays else ACCELERATOR_LANES
+        size = max(1, min(ACCELERATOR_LANES, size))
     return _Plan(closed, jax.tree.structure(results), explanation, size)
 
 
