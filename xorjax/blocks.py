@@ -28,8 +28,9 @@ from xorjax.sharding import checked_mesh, devices_here, members_here, on_devices
 from xorjax.training import Trainer
 
 REPORT_SECONDS = 0.1
-# Chunks are so much larger where members stop, up to so many: a block is trained until its last member does.
-STOPPING_FACTOR, MAX_STOPPING_CHUNK = 32, 2**20
+# Where members stop, chunks have so many blocks, up to so many times the others' members: a block is trained until
+# its last member stops.
+STOPPING_BLOCKS, STOPPING_FACTOR = 512, 32
 Progress = Callable[[int, int], None]
 
 
@@ -158,12 +159,11 @@ def engine_for(
     _, first = members[:1]
     of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), first)
     chosen = choose(engine, trainer, of_member, precision).engine
-    if chunk_size is None:
-        packs = trainer.stops and chosen.programs(trainer).arrange is not None
-        chunk_size = chosen.chunk_size
-        if packs:
-            chunk_size = max(chunk_size, min(STOPPING_FACTOR * chunk_size, MAX_STOPPING_CHUNK))
     block_size = chosen.block_size(trainer, of_member)
+    if chunk_size is None:
+        chunk_size = chosen.chunk_size
+        if trainer.stops and block_size is not None and chosen.programs(trainer).arrange is not None:
+            chunk_size = max(chunk_size, min(STOPPING_BLOCKS * block_size, STOPPING_FACTOR * chunk_size))
     chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     return chosen, chunk_size, block_size or chunk_size
 
