@@ -1,0 +1,176 @@
+"""Whether a network learns XOR hangs on its initial weights, at high rates along a boundary that looks fractal.
+
+After Kolen and Pollack, "Back propagation is sensitive to initial conditions" (1990). Their networks are 2-2-1,
+with sigmoids; a run is t-convergent if it meets the criterion within t epochs. Their findings are at hand by
+abstract alone, and their numbers are recalled, not confirmed: t = 50,000, and η 3.25, α 0.40 for a slice of weight
+space. So rate, momentum and range are swept; the criterion is that each output is on its side of 0.4 and 0.6.
+
+An error of ½ Σ (o − t)² over the four patterns has twice the gradient of ours, the mean of (o − t)²: a rate η of
+theirs is 2η here. All nine weights, biases too, are drawn from U(−r, r).
+
+    python examples/initial_conditions.py --out .
+
+Typical printout, after … minutes on two cores:
+
+PRINTOUT
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+import xorjax as xj
+from xorjax import accumulators
+
+RANGES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+ETAS, ALPHAS = (0.5, 1.0, 3.25, 13.0), (0.0, 0.4, 0.9)
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
+SLICED = (3.25, 13.0)  # η of the slices, at α 0.4
+ZOOM = 8  # times, twice
+
+
+def trainer(model: Callable[[Any], xj.Model], epochs: int) -> xj.Trainer:
+    return xj.trainer(
+        model,
+        xj.xor(),
+        lambda h: optax.sgd(h["learning_rate"], h["momentum"]),
+        epochs=epochs,
+        solved=xj.solved_by_40_20_40(),
+        stop="solved",
+    )
+
+
+def drawn(h: dict[str, jax.Array]) -> xj.Model:
+    """All weights and biases from U(−r, r)."""
+    return xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["range"]), bias_init=xj.uniform(h["range"]))
+
+
+def in_slice(h: dict[str, jax.Array]) -> xj.Model:
+    """The seed's weights from U(−4, 4), but for one of each hidden unit, which are the place in the slice."""
+    model = drawn({"range": 4.0})
+
+    def init(key: jax.Array) -> tuple[xj.Dense, ...]:
+        first, second = model.init(key)
+        kernel = first.kernel.at[0, 0].set(h["u"]).at[1, 1].set(h["v"])
+        return xj.Dense(kernel, first.bias), second
+
+    return xj.Model(init, model.apply)
+
+
+def slices_of(eta: float, size: int, limit: int) -> tuple[list[np.ndarray], list[tuple[float, ...]]]:
+    """Epochs to solve, (u, v), nan where the limit came first, of a slice and two zooms into it; their windows."""
+    pictures, windows = [], [(-10.0, 10.0, -10.0, 10.0)]
+    for _ in range(3):
+        left, right, low, high = windows[-1]
+        places = {"u": np.linspace(left, right, size), "v": np.linspace(low, high, size)}
+        members = xj.grid(**places, learning_rate=2 * eta, momentum=0.4, seeds=[0])
+        epochs = xj.train_ensemble(trainer(in_slice, limit), members).solved_epoch.reshape(size, size)
+        pictures.append(np.where(epochs < 0, np.nan, epochs))
+        windows.append(busiest(pictures[-1], windows[-1]))
+    return pictures, windows[:3]
+
+
+def edges(epochs: np.ndarray) -> np.ndarray:
+    """Where neighbours differ in whether they converge."""
+    solved = np.isfinite(epochs)
+    return (solved[1:, 1:] != solved[:-1, 1:]) | (solved[1:, 1:] != solved[1:, :-1])
+
+
+def busiest(epochs: np.ndarray, window: tuple[float, ...]) -> tuple[float, ...]:
+    """The part of a window, of so many along each side, with most of the boundary in it."""
+    side = len(epochs) // ZOOM
+    boundary = edges(epochs)[: side * ZOOM - 1, : side * ZOOM - 1]
+    boundary = np.pad(boundary, (0, side * ZOOM - len(boundary)))
+    counts = boundary.reshape(ZOOM, side, ZOOM, side).sum(axis=(1, 3))
+    i, j = np.unravel_index(counts.argmax(), counts.shape)
+    left, right, low, high = window
+    us, vs = np.linspace(left, right, ZOOM + 1), np.linspace(low, high, ZOOM + 1)
+    return us[i], us[i + 1], vs[j], vs[j + 1]
+
+
+def dimension(epochs: np.ndarray) -> float:
+    """The box dimension of the boundary, by boxes of 1 to 64 pixels."""
+    boundary, sides = edges(epochs), 2 ** np.arange(7)
+    boxes = [np.pad(boundary, (0, -len(boundary) % s)).reshape(-1, s, -(-len(boundary) // s), s) for s in sides]
+    counts = [max(1, each.any(axis=(1, 3)).sum()) for each in boxes]
+    return -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=10_000, help="networks at each range, rate and momentum")
+    parser.add_argument("--epochs", type=int, default=20_000, help="limit t")
+    parser.add_argument("--size", type=int, default=1_000, help="networks along each side of a slice")
+    parser.add_argument("--slice-epochs", type=int, default=2_000, help="limit t in slices")
+    parser.add_argument("--out", type=Path, help="folder for figure and numbers")
+    args = parser.parse_args()
+
+    rates = [2 * eta for eta in ETAS]
+    members = xj.grid(learning_rate=rates, momentum=ALPHAS, range=RANGES, seeds=range(args.seeds))
+    by = ["learning_rate", "momentum", "range"]
+    solved = xj.train_ensemble(trainer(drawn, args.epochs), members, reduce=accumulators.share(by=by))
+    print(f"networks of {args.seeds:,} not converged within {args.epochs:,} epochs, by range r of the weights")
+    print(f"  η     α    {''.join(f'{r:>8g}' for r in RANGES)}")
+    for i, eta in enumerate(ETAS):
+        for j, alpha in enumerate(ALPHAS):
+            print(f"{eta:5.2f}  {alpha:4.1f}  {''.join(f'{100 * (1 - s):7.1f}%' for s in solved.share[i, j])}")
+    half = (solved.high - solved.low).max() / 2
+    print(f"95 % intervals of ±{100 * half:.1f} points at most\n")
+
+    slices = {eta: slices_of(eta, args.size, args.slice_epochs) for eta in SLICED}
+    dimensions = {eta: [dimension(each) for each in slices[eta][0]] for eta in SLICED}
+    low, high = 1 - solved.share.max(axis=2), 1 - solved.share.min(axis=2)
+    steepest = np.unravel_index((high - low).argmax(), low.shape)
+    hangs = f"{low[steepest]:.1%} to {high[steepest]:.1%} at η {ETAS[steepest[0]]}, α {ALPHAS[steepest[1]]}"
+    print(f"{'':<31} {'published':<13} {'here':<36} conditions that differ")
+    print(f"{'share not converged, by range':<31} {'differs much':<13} {hangs:<36} rates, momenta, ranges: swept")
+    for eta, found in dimensions.items():
+        here = f"box dimension {', '.join(f'{each:.2f}' for each in found)}"
+        name, published = f"slice at η {eta:g}, two zooms", "fractal-like" if eta == 3.25 else ""
+        print(f"{name:<31} {published:<13} {here:<36} which slice; t = {args.slice_epochs:,}; full batches")
+    if args.out:
+        draw(args.out / "initial_conditions.png", solved, slices)
+        numbers = {
+            "eta": ETAS, "alpha": ALPHAS, "range": RANGES, "not_converged": (1 - solved.share).round(5).tolist(),
+            "seeds": args.seeds, "epochs": args.epochs, "dimensions": dimensions,
+            "windows": {eta: windows for eta, (_, windows) in slices.items()},
+        }  # fmt: skip
+        (args.out / "initial_conditions.json").write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+def draw(path: Path, solved: accumulators.Shares, slices: dict[float, Any]) -> None:
+    figure = Figure(figsize=(15, 7), dpi=90, layout="constrained")
+    axes = figure.subplots(2, 4, width_ratios=(1.2, 1, 1, 1))
+    for ax, j in zip(axes[:, 0], (0, 2), strict=True):
+        for i, (eta, colour) in enumerate(zip(ETAS, COLOURS, strict=True)):
+            ax.plot(RANGES, 1 - solved.share[i, j], "o-", ms=3, color=colour, label=f"η {eta:g}")
+            ax.fill_between(RANGES, 1 - solved.high[i, j], 1 - solved.low[i, j], color=colour, alpha=0.3, lw=0)
+        ax.set(xlabel="range r of the initial weights", ylabel="share not converged", ylim=(0, 1.02), xscale="log")
+        ax.set_title(f"2-2-1 networks on XOR, α {ALPHAS[j]:g}")
+        ax.legend()
+    image = None
+    for row, (eta, (pictures, windows)) in zip(axes[:, 1:], slices.items(), strict=True):
+        for k, (ax, epochs, window) in enumerate(zip(row, pictures, windows, strict=True)):
+            ax.set_facecolor("black")
+            image = ax.imshow(epochs.T, "cividis_r", origin="lower", extent=window, norm=LogNorm(10, 1000))
+            ax.set(xlabel="weight from the first input", aspect="auto")
+            ax.set_title(f"η {eta:g}, α 0.4: a slice" if k == 0 else f"{ZOOM**k} times closer")
+            ax.ticklabel_format(useOffset=False)
+            if k < 2:
+                left, right, low, high = windows[k + 1]
+                ax.plot([left, right, right, left, left], [low, low, high, high, low], color="#D55E00", lw=1.5)
+        row[0].set_ylabel("weight from the second input")
+    figure.colorbar(image, ax=axes[:, 1:], label="epochs to converge (black: not within the limit)", aspect=40)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
