@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import xorjax as xj
+from xorjax import accumulators, cluster, statistics
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
@@ -39,11 +41,51 @@ def test_import_brings_no_extra_and_starts_no_backend():
     assert "nowhere" in run.stderr.splitlines()[-1]
 
 
-def test_every_public_name_is_there_and_documented():
-    for name in xj.__all__:
-        doc = getattr(xj, name).__doc__
-        assert doc, name
-        assert not doc.startswith(f"{name}("), name  # what a NamedTuple gives itself
+PUBLIC = {
+    "xorjax": xj.__all__,
+    "xorjax.accumulators": accumulators.__all__,
+    **{
+        module.__name__: [
+            name
+            for name, thing in vars(module).items()
+            if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
+        ]
+        for module in (cluster, statistics)
+    },
+}
+EVERY_PUBLIC_NAME = [(module, name) for module, names in PUBLIC.items() for name in names]
+
+
+def entries(section: str, doc: str) -> set[str]:
+    """The names that begin the lines of a section of a docstring, or several of them: `trainer, seeds: …`."""
+    found = re.search(rf"^{section}:\n((?: .*\n?|\n)*)", doc, re.M)
+    lines = re.findall(r"^  (\w+(?:, \w+)*):", found[1], re.M) if found else []
+    return {name for line in lines for name in line.split(", ")}
+
+
+@pytest.mark.parametrize(("module", "name"), EVERY_PUBLIC_NAME)
+def test_every_public_name_is_documented(module, name):
+    """In one line first, then every argument or field, by its name."""
+    thing = getattr(importlib.import_module(module), name)
+    if not callable(thing):  # a number: a docstring would be that of its type
+        return
+    assert thing.__doc__
+    doc = inspect.getdoc(thing) or ""
+    assert not doc.startswith(f"{name}(")  # what a NamedTuple gives itself
+    first, *others = doc.splitlines()
+    assert first.endswith((".", "…"))
+    assert not others or not others[0]
+    if isinstance(thing, type):
+        if fields := getattr(thing, "_fields", ()):
+            assert entries("Attributes", doc) == set(fields)
+        for of_class, member in vars(thing).items():
+            if not of_class.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                assert member.__doc__, of_class
+    elif parameters := list(inspect.signature(thing).parameters):
+        assert entries("Args", doc) == set(parameters)
+
+
+def test_the_public_names_are_those_of_the_design():
     assert {"Batch", "Dense", "Model", "mlp", "mse", "summary", "trainer", "train_ensemble", "xor"} <= set(
         xj.__all__
     )

@@ -19,7 +19,7 @@ from rich.progress import TextColumn
 
 import xorjax as xj
 from xorjax import bench as benchmark
-from xorjax import report, sweep_report, sweeps
+from xorjax import examples, report, sweep_report, sweeps
 from xorjax.cluster import of_all_processes
 from xorjax.engines.choice import KERNELS, available, choose
 from xorjax.live import live_bar
@@ -363,3 +363,6 @@ def bench(
     report.print_bench(console, made)
     if len(cells) < len(measured) * len(counts):
         end_interrupted(f"{len(cells)} of {len(measured) * len(counts)} lines were measured")
+
+
+app.command("examples")(examples.show)

@@ -100,7 +100,14 @@ def joined(
 
 
 def check_job(coordinator: Any, num_processes: Any, process_id: Any) -> None:
-    """Checks what `joined` is given."""
+    """Checks what `joined` is given.
+
+    Args:
+      coordinator, num_processes, process_id: as for `joined`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     if all(value is None for value in given.values()):
         return
@@ -119,11 +126,16 @@ def _report(what: str) -> None:
 
 
 def of_all_processes(thing: Any, what: str) -> list[Any]:
-    """What each process calls this with, by process; all must call it. (It travels as a pickle.)
+    """What each process calls this with, by process; all must call it.
+
+    It travels as a pickle.
 
     Args:
       thing: of this process.
       what: it is, in words; the same in all processes, or they have lost one another.
+
+    Returns:
+      A list with a thing for each process, in the order of their numbers.
 
     Raises:
       ValueError: if the others bring something else.
@@ -159,6 +171,9 @@ def _of_all(words: np.ndarray) -> np.ndarray:
 
 def check_alike(call: Mapping[str, str]) -> None:
     """Checks that all processes make the same call, described in words.
+
+    Args:
+      call: what it is called with, in words, by the names of the arguments.
 
     Raises:
       ValueError: naming what differs, and in which process.

@@ -103,6 +103,15 @@ def train_ensemble(
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> results = xj.train_ensemble(trainer, range(3), {"learning_rate": [0.1, 0.5, 0.1]})
+    >>> results.loss.shape, results.params[0].kernel.shape
+    ((3,), (3, 2, 2))
+    >>> alone = xj.train_ensemble(trainer, [1], {"learning_rate": 0.5})
+    >>> bool(alone.loss[0] == results.loss[1])  # whatever the company
+    True
     """
     members = members_of(seeds, hparams)
     how: dict[str, Any] = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
@@ -151,6 +160,15 @@ def train_blocks(
 
     For results that need not be kept together in memory, or are wanted before the last is done. Closing the
     iterator, or an interrupt, stops the work within a round.
+
+    Args:
+      trainer, seeds, hparams, engine, precision, chunk_size, mesh, seconds, progress: as for `train_ensemble`.
+
+    Yields:
+      A slice of the members, and a `Result` of theirs in NumPy arrays, member axis first.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
     """
     members = members_of(seeds, hparams)
     how = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
@@ -197,6 +215,11 @@ def replay(
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> xj.replay(trainer, 17, {"learning_rate": 0.5}, epochs=[0, 2, 5]).epochs
+    array([0, 2, 5], dtype=int32)
     """
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
     members = members_of([seed], own)

@@ -26,6 +26,10 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
         file is not such a file.
       FileNotFoundError: if there is no such file.
       ModuleNotFoundError: for a file, without h5py.
+
+    >>> weights = [np.ones((2, 3), np.float32), np.zeros(3, np.float32)]  # model.get_weights()
+    >>> params_from_keras(weights)[0].kernel.shape
+    (2, 3)
     """
     if isinstance(weights, str | PathLike):
         arrays = _read(fspath(weights))
@@ -56,8 +60,18 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
 def params_to_keras(params: Sequence[Dense]) -> list[np.ndarray]:
     """The list that Keras's `model.set_weights` takes: kernel, bias, kernel, bias, …
 
+    Args:
+      params: a tuple of `Dense`, as `mlp(...).init(key)` makes it.
+
+    Returns:
+      NumPy arrays, kernels (n_in, n_out) and biases (n_out,) by turns.
+
     Raises:
       TypeError, ValueError: if the params are not those of one network of `Dense` layers.
+
+    >>> layer = Dense(np.ones((2, 1)), np.zeros(1))
+    >>> [array.shape for array in params_to_keras([layer])]
+    [(2, 1), (1,)]
     """
     check_layers(params)
     return [np.asarray(leaf) for layer in params for leaf in layer]

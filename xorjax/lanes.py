@@ -89,6 +89,10 @@ def lane_vmap(
 
     Raises:
       TypeError, ValueError: those of `jax.vmap`, or for an unknown depth.
+
+    >>> double = lane_vmap(lambda w, x: x @ w, in_axes=(0, None))
+    >>> double(2 * jnp.ones((5, 2, 2)), jnp.ones((4, 2))).shape
+    (5, 4, 2)
     """
     if not callable(fn):
         raise TypeError(f"{fn=} must be a function.")
@@ -176,6 +180,14 @@ def in_a_row(blocks: Any) -> Any:
 
 def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any) -> Explanation:
     """What `lane_vmap(fn, in_axes)` does on these arguments, and why. Traces `fn`, and compiles nothing.
+
+    Args:
+      fn, in_axes: as for `lane_vmap`.
+      args: arrays, or `jax.ShapeDtypeStruct`s, with the axes of members that `in_axes` names.
+      kwargs: likewise, with a leading one.
+
+    Raises:
+      TypeError, ValueError: those of `jax.vmap`.
 
     >>> explain(lambda w, x: x @ w, jnp.zeros((64, 2, 2)), jnp.zeros((64, 4, 2))).depth
     'scalar'

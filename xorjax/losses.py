@@ -41,6 +41,8 @@ def sigmoid_cross_entropy(
 ) -> Float[Array, ""]:
     """Binary cross-entropy of sigmoid(logits), a mean over outputs and rows; optax's.
 
+    −y · log σ(z) − (1 − y) · log(1 − σ(z)) for a logit z and its target y.
+
     For a model whose output is linear: `xj.mlp((2, 2, 1), output="linear")`. Keras calls it
     `BinaryCrossentropy(from_logits=True)`.
 
@@ -50,6 +52,9 @@ def sigmoid_cross_entropy(
 
     Raises:
       ValueError: if the shapes differ, or have fewer than two axes.
+
+    >>> round(float(sigmoid_cross_entropy(jnp.zeros((4, 1)), jnp.ones((4, 1)))), 4)  # log 2
+    0.6931
     """
     return jnp.mean(optax.sigmoid_binary_cross_entropy(*_alike(logits, y)))
 
@@ -58,6 +63,8 @@ def softmax_cross_entropy(
     logits: Shaped[ArrayLike, "*rows n_out"], y: Shaped[ArrayLike, "*rows n_out"]
 ) -> Float[Array, ""]:
     """Cross-entropy of softmax(logits), a mean over rows; optax's.
+
+    −Σ_k y_k · log softmax(z)_k for the logits z of a row and its targets y.
 
     For a model whose output is linear, of at least two classes. Keras calls it
     `CategoricalCrossentropy(from_logits=True)`.
@@ -68,6 +75,9 @@ def softmax_cross_entropy(
 
     Raises:
       ValueError: if the shapes differ, or have fewer than two axes, or there is one output alone.
+
+    >>> round(float(softmax_cross_entropy(jnp.zeros((1, 3)), jnp.array([[0.0, 1.0, 0.0]]))), 4)  # log 3
+    1.0986
     """
     logits, y = _alike(logits, y)
     if logits.shape[-1] < 2:
@@ -109,6 +119,9 @@ def accuracy(
 
     Raises:
       ValueError: if the shapes differ, or have fewer than two axes.
+
+    >>> float(accuracy(jnp.array([[0.5], [0.7], [0.2], [0.9]]), jnp.array([[1], [1], [0], [1]])))
+    0.75
     """
     return jnp.mean(_right(*_alike(y_hat, y), threshold))
 
@@ -121,8 +134,15 @@ def solved_by_loss(tolerance: float = 0.01, all_right: bool = True, threshold: f
       all_right: whether rows must be right too.
       threshold: as for `accuracy`.
 
+    Returns:
+      `rule(y_hat, y, loss) -> bool scalar`, for predictions and targets (n, n_out).
+
     Raises:
       TypeError, ValueError: if `tolerance` is not a number above 0, or `threshold` no number.
+
+    >>> y = jnp.array([[0.0], [1.0]])
+    >>> bool(solved_by_loss(0.01)(jnp.array([[0.05], [0.95]]), y, 0.0025))
+    True
     """
     if not real_number("tolerance", tolerance) > 0:
         raise ValueError(f"{tolerance=} must be above 0.")
@@ -144,8 +164,15 @@ def solved_by_40_20_40(low: float = 0.0, high: float = 1.0) -> SolvedRule:
       low: the least value of the outputs, and their target for "off".
       high: the largest value of the outputs, and their target for "on".
 
+    Returns:
+      `rule(y_hat, y, loss) -> bool scalar`, for predictions and targets (n, n_out).
+
     Raises:
       TypeError, ValueError: if they are not numbers, or `low` is not below `high`.
+
+    >>> rule, y = solved_by_40_20_40(), jnp.array([[0.0], [1.0]])
+    >>> bool(rule(jnp.array([[0.39], [0.61]]), y, 0.15)), bool(rule(jnp.array([[0.41], [0.61]]), y, 0.16))
+    (True, False)
     """
     if not real_number("low", low) < real_number("high", high):
         raise ValueError(f"{low=} must be below {high=}.")

@@ -35,6 +35,12 @@ class Members:
     Attributes:
       axes: names, one of them "seed".
       shape: how many members each has.
+
+    >>> members = random_search(jax.random.key(0), 20, seeds=range(100), learning_rate=0.5)
+    >>> members.axes, members.shape, len(members)
+    (('draw', 'seed'), (20, 100), 2000)
+    >>> members.places(slice(99, 101))["draw"]
+    array([0, 1])
     """
 
     def __init__(
@@ -63,7 +69,17 @@ class Members:
         return f"{self!r} ({digest.hexdigest()[:12]})"
 
     def places(self, part: slice) -> dict[str, np.ndarray]:
-        """Where along each axis the members of a part are, from 0."""
+        """Where along each axis the members of a part are, from 0.
+
+        Args:
+          part: a slice of neighbours.
+
+        Returns:
+          For each axis, the places of these members, (members,).
+
+        Raises:
+          TypeError: if it is no such slice.
+        """
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise TypeError(f"members are asked for by slices of neighbours, such as members[:10]; got {part!r}.")
         indices = np.arange(*part.indices(len(self)))
@@ -148,6 +164,12 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> from scipy import stats
+    >>> members = random_search(jax.random.key(0), 50, seeds=range(4), learning_rate=stats.loguniform(0.01, 1))
+    >>> seeds, hparams = members[:6]
+    >>> seeds, len(set(hparams["learning_rate"].tolist()))  # of the first draw four, of the second two
+    (array([0, 1, 2, 3, 0, 1]), 2)
     """
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
         raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")

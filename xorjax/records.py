@@ -16,7 +16,16 @@ EXTRAS = ("predictions", "params", "gradient_norm")
 
 
 class Record(NamedTuple):
-    """What is known of a network at the start of an epoch, before its update; None is not recorded."""
+    """What is known of a network at the start of an epoch, before its update; None is not recorded.
+
+    Attributes:
+      loss: on the batch, a scalar.
+      accuracy: share of rows that are classified right, a scalar.
+      predictions: outputs for the rows of the batch, (n, n_out).
+      params: the model's parameters.
+      gradient_norm: Euclidean norm of the gradient of the loss on the whole batch, a scalar.
+      observed: what the trainer's `observe` gives.
+    """
 
     loss: Float[AnyArray, ""] | None
     accuracy: Float[AnyArray, ""] | None
@@ -32,6 +41,9 @@ def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
     Args:
       epochs: the last, 1 to 2^30.
       per_decade: how many, above 0. Early on there are fewer, since an epoch is listed once.
+
+    Returns:
+      Epochs in ascending order: the whole numbers next to 10^(i / per_decade), i = 0, 1, 2, …
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.

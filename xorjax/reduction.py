@@ -16,6 +16,15 @@ class Accumulator(NamedTuple):
         its members are.
       merge: `merge(gathered, gathered) -> gathered`, of blocks that have no member in common.
       finalize: `finalize(gathered) -> statistic`.
+
+    >>> largest = Accumulator(  # one of your own: the largest loss of all members
+    ...     lambda members: -float("inf"),
+    ...     lambda gathered, results, places: max(gathered, float(results.loss.max())),
+    ...     max,
+    ...     lambda gathered: gathered,
+    ... )
+    >>> largest.merge(0.1, 0.3)
+    0.3
     """
 
     init: Callable[[Members], Any]

@@ -10,7 +10,11 @@ from xorjax.tasks import AnyArray
 
 
 class Outcome(enum.IntEnum):
-    """What a network ends as."""
+    """What a network ends as: UNSOLVED, SOLVED, DIVERGED or UNFINISHED.
+
+    >>> int(Outcome.SOLVED), Outcome(2).name
+    (1, 'DIVERGED')
+    """
 
     UNSOLVED = 0
     """Finite, and the solved rule does not hold."""
@@ -23,7 +27,19 @@ class Outcome(enum.IntEnum):
 
 
 class History(NamedTuple):
-    """The records of a run, each from before the update of its epoch; None is not recorded."""
+    """The records of a run, each from before the update of its epoch; None is not recorded.
+
+    All but `epoch` have the axis of the records, and in an ensemble one of the members in front of it.
+
+    Attributes:
+      epoch: the epochs recorded, (records,).
+      loss: on the batch.
+      accuracy: share of rows that are classified right.
+      predictions: outputs for the rows of the batch, (…, n, n_out).
+      params: the model's parameters.
+      gradient_norm: Euclidean norm of the gradient of the loss on the whole batch.
+      observed: what the trainer's `observe` gave.
+    """
 
     epoch: Int[AnyArray, " records"]
     loss: Float[AnyArray, "*members records"]
@@ -31,21 +47,35 @@ class History(NamedTuple):
     predictions: Float[AnyArray, "*members records n n_out"] | None = None
     params: Any = None
     gradient_norm: Float[AnyArray, "*members records"] | None = None
-    observed: Any = None  # what the trainer's `observe` gave
+    observed: Any = None
 
 
 class Result(NamedTuple):
-    """What training gives; for an ensemble every array but `history.epoch` has a leading member axis."""
+    """What training gives; for an ensemble every array but `history.epoch` has a leading member axis.
+
+    Attributes:
+      params: the final parameters.
+      loss: of these on the whole batch, a scalar.
+      accuracy: share of rows that they classify right, a scalar.
+      predictions: outputs for the rows of the batch, (n, n_out).
+      outcome: an `Outcome`, as a whole number.
+      solved_epoch: epochs trained when the solved rule first held, -1 if it never did.
+      epochs: epochs trained.
+      history: what was recorded, or None.
+      validation_loss: of the rows held out, a scalar; None, as the following two, if there are none.
+      validation_accuracy: share of them that is classified right, a scalar.
+      validation_predictions: outputs for them, (n_validation, n_out).
+    """
 
     params: Any
-    loss: Float[AnyArray, "*members"]  # of the final params on the whole batch
+    loss: Float[AnyArray, "*members"]
     accuracy: Float[AnyArray, "*members"]
     predictions: Float[AnyArray, "*members n n_out"]
-    outcome: Int[AnyArray, "*members"]  # an `Outcome`
-    solved_epoch: Int[AnyArray, "*members"]  # epochs trained when the rule first held, -1 if it never did
-    epochs: Int[AnyArray, "*members"]  # epochs trained
+    outcome: Int[AnyArray, "*members"]
+    solved_epoch: Int[AnyArray, "*members"]
+    epochs: Int[AnyArray, "*members"]
     history: History | None = None
-    validation_loss: Float[AnyArray, "*members"] | None = None  # these three of the rows held out, if any are
+    validation_loss: Float[AnyArray, "*members"] | None = None
     validation_accuracy: Float[AnyArray, "*members"] | None = None
     validation_predictions: Float[AnyArray, "*members n_validation n_out"] | None = None
 

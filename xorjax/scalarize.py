@@ -72,6 +72,10 @@ def scalarize(
 
     Raises:
       ValueError: when called, if `fn` may need more than `max_operations`; the message says how many.
+
+    >>> layer = lambda w, x: jnp.tanh(x @ w)
+    >>> float(scalarize(layer)(jnp.zeros((2, 1)), jnp.ones((1, 2)))[0, 0])
+    0.0
     """
     if not callable(fn):
         raise TypeError(f"{fn=} must be a function.")
@@ -86,7 +90,14 @@ def scalarize(
 def scalar_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = False, **kwargs: Any) -> int:
     """The number of scalar operations of `scalarize(fn)` on these arguments, those in loops counted once.
 
-    Traces and does not compile. The arguments are arrays or `jax.ShapeDtypeStruct`s.
+    Traces and does not compile.
+
+    Args:
+      fn, assume_finite: as for `scalarize`.
+      args, kwargs: what `fn` is called with: pytrees of arrays, or `jax.ShapeDtypeStruct`s.
+
+    >>> scalar_operations(lambda x, y: jnp.sum(x * y), jnp.ones(3), jnp.ones(3))  # 3 products, 2 sums
+    5
     """
     scalars = Scalars(assume_finite)
     jax.eval_shape(lambda *args, **kwargs: scalars.applied(fn, *args, **kwargs), *args, **kwargs)

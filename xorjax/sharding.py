@@ -69,8 +69,15 @@ def is_shared(mesh: Mesh | None) -> bool:
 def members_here(total: int, mesh: Mesh | None) -> slice:
     """Which of `total` members this process trains on its part of a mesh: neighbours, about as many a device.
 
+    Args:
+      total: how many there are, 1 to 2^63 − 1.
+      mesh: as for `train_ensemble`; None is this process alone.
+
     Raises:
       TypeError, ValueError: if there is no such mesh, or a process would have none.
+
+    >>> members_here(1000, None)
+    slice(0, 1000, None)
     """
     total, mesh = whole_number("total", total, 1, MAX_MEMBERS), checked_mesh(mesh)
     return slice(0, total) if mesh is None else part_here(total, mesh)

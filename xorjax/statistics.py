@@ -12,7 +12,14 @@ from scipy import stats
 
 
 class Proportion(NamedTuple):
-    """A share of members, with an interval."""
+    """A share of members, with an interval.
+
+    Attributes:
+      number: members for which it holds.
+      total: members.
+      low: lower end of the interval.
+      high: upper end of it.
+    """
 
     number: int
     total: int
@@ -27,6 +34,10 @@ class Proportion(NamedTuple):
 
 def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> Proportion:
     """Share of members for which something holds, with Wilson's score interval (Wilson 1927; SciPy's).
+
+    Args:
+      holds: for each member, (members,).
+      confidence: of the interval, between 0 and 1.
 
     Raises:
       ValueError: if there are no members.
@@ -43,13 +54,34 @@ def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> 
 
 
 def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share of so many (Wilson 1927; SciPy's)."""
+    """Wilson's score interval of a share of so many (Wilson 1927; SciPy's).
+
+    Args:
+      number: members for which it holds.
+      total: members.
+      confidence: of the interval, between 0 and 1.
+
+    Raises:
+      ValueError: if `number` is above `total`, or there are no members.
+
+    >>> low, high = interval(0, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.0, 0.037)
+    """
     found = stats.binomtest(number, total).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
 
 
 def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
-    """From 1: which of the ordered values of so many members is the least that these shares do not exceed."""
+    """From 1: which of the ordered values of so many members is the least that these shares do not exceed.
+
+    Args:
+      at: shares between 0 and 1.
+      total: members.
+
+    >>> quantile_ranks([0.0, 0.07, 0.5, 1.0], 100)
+    array([  1,   7,  50, 100])
+    """
     exact = np.round(np.asarray(at, np.float64) * total, 6)  # 0.07 of 100 is the 7th
     return np.maximum(1, np.ceil(exact)).astype(int)
 
@@ -58,6 +90,16 @@ def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Floa
     """Quantiles over members: the least value that this share of them does not exceed, a member's own.
 
     A loss that is not a number counts as the largest, as infinity does.
+
+    Args:
+      values: of members, (members,).
+      at: shares between 0 and 1.
+
+    Raises:
+      ValueError: if there are no members.
+
+    >>> quantiles([0.3, 0.1, np.nan, 0.2], [0.5, 1.0])
+    array([0.2, inf])
     """
     ordered = np.sort(np.where(np.isnan(values), np.inf, values).astype(np.float64))
     if ordered.size == 0:
@@ -66,20 +108,45 @@ def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Floa
 
 
 def epochs_to_solve(solved_epoch: Int[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
-    """Epochs within which these shares of all members first met the solved rule; infinite if fewer ever did."""
+    """Epochs within which these shares of all members first met the solved rule; infinite if fewer ever did.
+
+    Args:
+      solved_epoch: epochs of each member, -1 if it never did, (members,).
+      at: shares between 0 and 1.
+
+    Raises:
+      ValueError: if there are no members.
+
+    >>> epochs_to_solve([120, -1, 80, 300], [0.5, 0.9])
+    array([120.,  inf])
+    """
     solved_epoch = np.asarray(solved_epoch)
     return quantiles(np.where(solved_epoch < 0, np.inf, solved_epoch), at)
 
 
 class SurvivalCurve(NamedTuple):
-    """Share of members not solved after each of these epochs; constant from epoch to epoch."""
+    """Share of members not solved after each of these epochs; constant from epoch to epoch.
+
+    Attributes:
+      epoch: in ascending order, from 0, (steps,).
+      unsolved: share of members, (steps,).
+    """
 
     epoch: Float[np.ndarray, " steps"]
     unsolved: Float[np.ndarray, " steps"]
 
 
 def survival_curve(solved_epoch: Int[ArrayLike, " members"], epochs: int) -> SurvivalCurve:
-    """The Kaplan-Meier estimate, members that never met the rule being censored at `epochs` (SciPy's ecdf)."""
+    """The Kaplan-Meier estimate, members that never met the rule being censored at `epochs` (SciPy's ecdf).
+
+    Args:
+      solved_epoch: epochs of each member, -1 if it never did, (members,).
+      epochs: for which all were trained.
+
+    >>> curve = survival_curve([20, -1, 20, 30], epochs=100)
+    >>> curve.epoch[:3], curve.unsolved[:3]
+    (array([ 0., 20., 30.]), array([1.  , 0.5 , 0.25]))
+    """
     solved_epoch = np.asarray(solved_epoch)
     ever = solved_epoch >= 0
     if not ever.any():  # SciPy needs an event to make a curve of
@@ -96,11 +163,17 @@ def survival_curve(solved_epoch: Int[ArrayLike, " members"], epochs: int) -> Sur
 
 
 class OutcomeClass(NamedTuple):
-    """Members that ended alike."""
+    """Members that ended alike.
+
+    Attributes:
+      name: one of `CLASSES`.
+      number: members.
+      patterns: of their rounded predictions, such as "0 1 1 0", to the members that have them, commonest first.
+    """
 
     name: str
     number: int
-    patterns: dict[str, int]  # rounded predictions, commonest first
+    patterns: dict[str, int]
 
 
 ROUNDED = {"0": 0.0, "⅓": 1 / 3, "½": 0.5, "⅔": 2 / 3, "1": 1.0}
@@ -116,11 +189,18 @@ def outcome_classes(
     at its plateaus, where the rows that the network does not tell apart get the mean of their targets: on XOR
     two rows at ½, three at ⅔ or ⅓, or all four at ½.
 
+    Args:
+      predictions: of members, (members, n, 1).
+      targets: (n, 1), 0 or 1.
+
     Returns:
       The classes that occur, largest first.
 
     Raises:
       ValueError: if the shapes do not fit, or a target is not 0 or 1.
+
+    >>> outcome_classes([[[0.1], [0.5], [0.9], [0.5]]], [[0], [1], [1], [0]])[0].name
+    'stuck at ½, the rest at the targets'
     """
     ended_as = class_of_each(predictions, targets)
     rounded = _rounded(np.asarray(predictions)[..., 0].astype(np.float64))
@@ -148,8 +228,17 @@ def class_of_each(
 ) -> Int[np.ndarray, " members"]:
     """Which of `CLASSES` each member ended as: the first that holds.
 
+    Args:
+      predictions, targets: as for `outcome_classes`.
+
+    Returns:
+      Places in `CLASSES`, (members,).
+
     Raises:
       ValueError: if the shapes do not fit, or a target is not 0 or 1.
+
+    >>> CLASSES[class_of_each([[[0.1], [0.9]]], [[0], [1]])[0]]
+    'at the targets'
     """
     predictions, targets = np.asarray(predictions), np.asarray(targets)
     if predictions.ndim != 3 or predictions.shape[1:] != targets.shape or targets.shape[1] != 1:
@@ -188,5 +277,13 @@ def _counted(patterns: np.ndarray) -> dict[str, int]:
 
 
 def share_better(loss: float, losses: Float[ArrayLike, " members"]) -> float:
-    """Share of members whose loss is above `loss` (or no number): what a single result is better than."""
+    """Share of members whose loss is above `loss` (or no number): what a single result is better than.
+
+    Args:
+      loss: of the single result.
+      losses: of members, (members,).
+
+    >>> share_better(0.1, [0.05, 0.2, 0.3, np.nan])
+    0.75
+    """
     return float(np.mean(~(np.asarray(losses) <= loss)))

@@ -38,8 +38,18 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
       improvement: by how much a loss must be below the best one so far to count as better, 0 or more. A loss that
         is not a number never is.
 
+    Returns:
+      A rule for `trainer(..., stop=...)`.
+
     Raises:
       TypeError, ValueError: if they are not such numbers.
+
+    >>> rule = plateau(epochs=2)
+    >>> carried = rule.init(jnp.float32)
+    >>> for epoch, loss in enumerate([0.3, 0.2, 0.25, 0.2]):
+    ...     carried, stops = rule.update(carried, False, loss, epoch)
+    >>> bool(stops)  # 0.2 at epoch 1 was the best, two epochs ago
+    True
     """
     epochs = whole_number("epochs", epochs, 1, 2**30)
     if not 0 <= real_number("improvement", improvement) < math.inf:

@@ -16,7 +16,15 @@ AnyArray = Array | np.ndarray
 
 
 class Batch(NamedTuple):
-    """Inputs and targets of one dataset, a row a pattern."""
+    """Inputs and targets of one dataset, a row a pattern.
+
+    Attributes:
+      x: inputs, (n, n_in).
+      y: targets, (n, n_out): 0 or 1, one-hot, or whatever real numbers the loss takes.
+
+    >>> Batch(x=np.array([[0.5, 1.0], [2.0, 3.0]]), y=np.array([[1], [0]])).y.shape
+    (2, 1)
+    """
 
     x: Shaped[AnyArray, "n n_in"]
     y: Shaped[AnyArray, "n n_out"]
@@ -54,6 +62,14 @@ def truth_table(outputs: Sequence[Any] | np.ndarray) -> Batch:
 def parity(n_bits: int) -> Batch:
     """1 where an odd number of the `n_bits` inputs are 1; `parity(2)` is XOR.
 
+    y = (x_1 + … + x_k) mod 2.
+
+    Args:
+      n_bits: number of inputs k, 1 to 20.
+
+    Returns:
+      `x` of shape (2^k, k), most significant bit first, and `y` of shape (2^k, 1), both float32.
+
     Raises:
       TypeError, ValueError: if `n_bits` is not a whole number from 1 to 20.
 
@@ -66,6 +82,9 @@ def parity(n_bits: int) -> Batch:
 
 def xor() -> Batch:
     """Exclusive or: 00 → 0, 01 → 1, 10 → 1, 11 → 0.
+
+    Returns:
+      `x` of shape (4, 2) and `y` of shape (4, 1), both float32.
 
     >>> xor().x.shape, xor().y.ravel()
     ((4, 2), array([0., 1., 1., 0.], dtype=float32))

@@ -39,15 +39,25 @@ RECORD_SLOTS = 64
 
 
 class State(NamedTuple):
-    """What is carried from epoch to epoch."""
+    """What is carried from epoch to epoch.
+
+    Attributes:
+      params: the model's parameters.
+      optimizer_state: what optax carries.
+      epoch: epochs trained so far; stands still, as the params, in a network that stopped.
+      solved_epoch: epochs trained when the solved rule first held; -1 until it does.
+      key_shuffle: from which the order of the rows follows; None where nothing is shuffled.
+      stopping: what the rule to stop by carries.
+      weights: of the rows of the batch, (n,): how often each was drawn. None where all count alike.
+    """
 
     params: Any
     optimizer_state: Any
-    epoch: Int[Array, ""]  # epochs trained so far; stands still, as the params, in a network that stopped
-    solved_epoch: Int[Array, ""]  # -1 until the solved rule first holds
-    key_shuffle: PRNGKeyArray | None  # None where nothing is shuffled
-    stopping: Any  # what the rule to stop by carries
-    weights: Float[Array, " n"] | None  # of the rows of the batch; None where all count alike
+    epoch: Int[Array, ""]
+    solved_epoch: Int[Array, ""]
+    key_shuffle: PRNGKeyArray | None
+    stopping: Any
+    weights: Float[Array, " n"] | None
 
 
 class Trainer(NamedTuple):
@@ -141,6 +151,13 @@ def trainer(
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import xorjax as xj
+    >>> rate = lambda h: optax.sgd(h["learning_rate"])
+    >>> by_rate = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), rate, epochs=10)
+    >>> result = jax.jit(by_rate.run)(jax.random.key(7), {"learning_rate": 0.5})
+    >>> int(result.epochs), result.predictions.shape
+    (10, (4, 1))
     """
     problem = problem_from(model, batch, optimizer, loss, batch_size)
     epochs = whole_number("epochs", epochs, 1, MAX_EPOCHS)

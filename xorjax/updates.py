@@ -15,7 +15,12 @@ from xorjax.tasks import AnyArray
 
 
 class Info(NamedTuple):
-    """What an epoch reports and does not carry: as Keras does, from before its update."""
+    """What an epoch reports and does not carry: as Keras does, from before its update.
+
+    Attributes:
+      loss: of the batch, a scalar, or with a leading axis of members or records.
+      accuracy: share of rows that are classified right, likewise.
+    """
 
     loss: Float[AnyArray, "*members"]
     accuracy: Float[AnyArray, "*members"]

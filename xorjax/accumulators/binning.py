@@ -50,6 +50,12 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
+    >>> xj.train_ensemble(trainer, members, reduce=quantiles([0.25, 0.5], by=["learning_rate"])).shape
+    (2, 2)
     """
     by = checked_axes(by)
     value = of if callable(of) else named("of", of, VALUES)

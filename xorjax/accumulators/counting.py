@@ -16,7 +16,15 @@ from xorjax.results import Result
 
 
 class Shares(NamedTuple):
-    """Shares of members, with intervals; arrays with an axis for each of `by`."""
+    """Shares of members, with intervals; arrays with an axis for each of `by`.
+
+    Attributes:
+      number: members for which it holds.
+      total: members.
+      share: number / total; nan of none.
+      low: lower end of the interval.
+      high: upper end of it.
+    """
 
     number: Int[np.ndarray, "*groups"]
     total: Int[np.ndarray, "*groups"]
@@ -39,10 +47,20 @@ def share(
         Boolean for each.
       by: the axes to keep; one share of all without.
       confidence: of the interval, between 0 and 1.
-      method: Wilson's score interval, or the exact one of Clopper and Pearson (SciPy's binomtest).
+      method: Wilson's score interval (1927), or the exact one of Clopper and Pearson (1934), by SciPy's binomtest.
+
+    Returns:
+      An accumulator of `Shares`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
+    >>> found = xj.train_ensemble(trainer, members, reduce=share("solved", by=["learning_rate"]))
+    >>> found.number, found.total
+    (array([0, 0]), array([10, 10]))
     """
     by = checked_axes(by)
     holds = of if callable(of) else named("of", of, CONDITIONS)

@@ -19,10 +19,18 @@ def classes(targets: AnyArray) -> Accumulator:
     """Outcome classes by the pattern of the final predictions, see `statistics.outcome_classes`.
 
     Args:
-      targets: those of the batch, (n, 1).
+      targets: those of the batch, (n, 1), 0 or 1.
+
+    Returns:
+      An accumulator of a list of `statistics.OutcomeClass`, largest first.
 
     Raises:
       TypeError, ValueError: if they are none.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1), kernel_init="zeros"), xj.xor(), optax.sgd(0.1), epochs=5)
+    >>> xj.train_ensemble(trainer, range(10), reduce=classes(xj.xor().y))
+    [OutcomeClass(name='all at ½', number=10, patterns={'½ ½ ½ ½': 10})]
     """
     outcome_classes(np.empty((0, *np.shape(targets))), targets)  # raises, and says what is wrong
 
@@ -64,6 +72,11 @@ def hidden_units(x: AnyArray, *, odd: bool = False, of: str | OfMembers | None =
 
     Raises:
       ValueError: if there are too many rows.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1), kernel_init="zeros"), xj.xor(), optax.sgd(0.1), epochs=5)
+    >>> xj.train_ensemble(trainer, range(10), reduce=hidden_units(xj.xor().x, of=None))
+    {('0000', '0000'): 10}
     """
     x = real_array("x", x)
     n = len(x) if x.ndim == 2 else 0

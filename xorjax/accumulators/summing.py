@@ -17,10 +17,17 @@ from xorjax.results import Result
 
 
 class Moments(NamedTuple):
-    """Mean and variance (divided by number − 1), with an axis for each of `by`; nan of no or of one member."""
+    """Mean and variance of members; arrays with an axis for each of `by`.
+
+    Attributes:
+      number: members whose value is finite.
+      excluded: members whose value is infinite or not a number.
+      mean: Σ value / number; nan of none.
+      variance: Σ (value − mean)² / (number − 1); nan of none and of one.
+    """
 
     number: Int[np.ndarray, "*groups"]
-    excluded: Int[np.ndarray, "*groups"]  # members whose value is infinite or not a number
+    excluded: Int[np.ndarray, "*groups"]
     mean: Float[np.ndarray, "*groups"]
     variance: Float[np.ndarray, "*groups"]
 
@@ -35,8 +42,17 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
         real number for each.
       by: the axes to keep.
 
+    Returns:
+      An accumulator of `Moments`.
+
     Raises:
       ValueError: if `of` names nothing.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
+    >>> xj.train_ensemble(trainer, members, reduce=moments("epochs", by=["learning_rate"])).mean
+    array([5., 5.])
     """
     by = checked_axes(by)
     value = of if callable(of) else named("of", of, VALUES)

@@ -19,7 +19,14 @@ _TIMES = 2**31  # epochs of a group
 
 
 class Survival(NamedTuple):
-    """Shares of members not solved after each of these epochs, with an interval."""
+    """Shares of members not solved after each of these epochs, with an interval; arrays (steps,).
+
+    Attributes:
+      epoch: epochs at which members were solved, in ascending order.
+      unsolved: share not solved after them, by Kaplan and Meier.
+      low: lower end of the interval.
+      high: upper end of it.
+    """
 
     epoch: Float[np.ndarray, " steps"]
     unsolved: Float[np.ndarray, " steps"]
@@ -33,6 +40,12 @@ class Times(NamedTuple):
     Attributes:
       solved: how many members first met the solved rule after so many epochs.
       censored: how many members that never did were trained for so many.
+
+    >>> watched = Times(Tally(np.array([20, 30]), np.array([6, 2])), Tally(np.array([40]), np.array([2])))
+    >>> watched.number, watched.median, watched.with_restarts(25)  # (6 · 20 + 4 · 25) / 6
+    (10, 20.0, 36.666666666666664)
+    >>> watched.survival().unsolved
+    array([0.4, 0.2])
     """
 
     solved: Tally
@@ -46,7 +59,14 @@ class Times(NamedTuple):
     def survival(self, confidence: float = 0.95) -> Survival:
         """The share not solved after each epoch at which one was, by Kaplan and Meier (1958).
 
-        With Greenwood's variance (1926) and an interval symmetric in log(-log(share)), as SciPy's ecdf has it.
+        Π (1 − solved / still watched) over the epochs so far, with Greenwood's variance (1926) and an interval
+        symmetric in log(-log(share)), as SciPy's ecdf has it.
+
+        Args:
+          confidence: of the interval, between 0 and 1.
+
+        Raises:
+          TypeError, ValueError: if it is no such number.
         """
         confidence = checked_confidence(confidence)
         times, events = self.solved
@@ -73,6 +93,9 @@ class Times(NamedTuple):
         The mean over the trials that succeed, the time of the failed ones added, as Fahlman (1988) reports it;
         infinite if none does.
 
+        Args:
+          epochs: after so many, 1 to 2^30.
+
         Raises:
           TypeError, ValueError: if `epochs` is no whole number from 1 up, or members were watched for less.
         """
@@ -95,6 +118,16 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
 
     Returns:
       An accumulator of `Times`, or of an array of them with an axis for each of `by`.
+
+    Raises:
+      TypeError, ValueError: if these are no different axes of the members.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
+    >>> found = xj.train_ensemble(trainer, members, reduce=times())
+    >>> found.number, found.median  # in five epochs nobody solves it
+    (20, inf)
     """
     by = checked_axes(by)
 
