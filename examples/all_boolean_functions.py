@@ -11,55 +11,38 @@ from pathlib import Path
 import numpy as np
 import optax
 from matplotlib.figure import Figure
-from scipy import optimize, stats
+from scipy import stats
 
 import xorjax as xj
 from xorjax import statistics
 
-PUBLISHED = {2: (14, 4), 3: (104, 14)}  # separable functions and NPN classes
-NAMES = {  # of the least truth table of each class, for the inputs a, b, c = 000, 001, …
-    **{"0000": "constant", "0001": "a and b", "0011": "a", "0110": "a ⊕ b"},
-    **{"00000000": "constant", "00000001": "a and b and c", "00000011": "a and b", "00000110": "a and (b ⊕ c)"},
-    **{"00000111": "a and (b or c)", "00001111": "a", "00010110": "two of three", "00010111": "majority"},
-    **{"00011000": "only a, or only b and c", "00011001": "b = c if a, else b and c"},
-    **{"00011011": "b if c, else a", "00011110": "a ⊕ (b and c)", "00111100": "a ⊕ b"},
-    **{"01101001": "a ⊕ b ⊕ c, parity"},
-}
-CODINGS = {"0 and 1": "#D55E00", "−1 and 1": "#0072B2"}  # what stands for false and true in the inputs
+PUBLISHED = {2: (14, 4), 3: (104, 14)}  # A000609 and A000370 of the OEIS
+# The classes that are not separable, by their least truth table, for abc = 000, 001, …
+NAMES = {"00000110": "a and (b ⊕ c)", "00010110": "two of three", "00011000": "a alone, or b and c alone"}
+NAMES |= {"00011001": "b = c if a, else b and c", "00011011": "b if c, else a", "00011110": "a ⊕ (b and c)"}
+NAMES |= {"0110": "a ⊕ b", "00111100": "a ⊕ b", "01101001": "a ⊕ b ⊕ c, parity"}
+CODINGS, COLOURS = ("0 and 1", "−1 and 1"), ("#D55E00", "#0072B2")  # what inputs are for false and true
 
 
 def classes(tables: np.ndarray, inputs: np.ndarray, negate_inputs: bool) -> np.ndarray:
-    """Of each function the least one that permuted (or negated) inputs or a negated output make of it."""
+    """Of each function the least that it becomes by permuted inputs, negated ones, and a negated output."""
     n = inputs.shape[1]
     of_row, of_table = 2 ** np.arange(n)[::-1], 2 ** np.arange(len(inputs))[::-1]
     least = np.arange(len(tables))
-    for flips, order in product(
-        product([0, 1], repeat=n) if negate_inputs else [(0,) * n], permutations(range(n))
-    ):
+    for order, flips in product(permutations(range(n)), product([0, 1] if negate_inputs else [0], repeat=n)):
         changed = tables[:, (inputs[:, order] ^ np.array(flips)) @ of_row]
         least = np.minimum(least, np.minimum(changed @ of_table, (1 - changed) @ of_table))
     return least
 
 
-def separable(table: np.ndarray, inputs: np.ndarray) -> bool:
-    """Whether a plane parts the ones from the zeros: a linear program looks for it."""
-    signed = (2 * table - 1)[:, None] * np.column_stack([inputs, np.ones(len(inputs))])
-    costs, bounds = np.zeros(signed.shape[1]), (None, None)
-    return optimize.linprog(costs, A_ub=-signed, b_ub=-np.ones(len(signed)), bounds=bounds).success
-
-
 def train(tables: np.ndarray, inputs: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     """Epochs to solve, (codings, functions, seeds), infinite if never; every network has a seed of its own."""
     n, shape = inputs.shape[1], (len(CODINGS), len(tables), args.seeds)
-    trainer = xj.trainer(
-        xj.mlp((n, args.hidden_units or n, 1)),
-        lambda h: xj.Batch(inputs * (1 - h["false"]) + h["false"], h["targets"]),
-        optax.sgd(args.learning_rate),
-        epochs=args.epochs,
-        stop="solved",
-    )
+    model, optimizer = xj.mlp((n, args.hidden_units or n, 1)), optax.sgd(args.learning_rate)
+    trainer = xj.trainer(model, lambda h: xj.Batch(h["x"], h["y"]), optimizer, epochs=args.epochs, stop="solved")
     coding, function, _ = (index.ravel() for index in np.indices(shape))
-    hparams = {"false": np.float32([0, -1])[coding], "targets": tables[function, :, None].astype(np.float32)}
+    codings = np.stack([inputs, 2 * inputs - 1])
+    hparams = {"x": codings[coding].astype(np.float32), "y": tables[function, :, None].astype(np.float32)}
     first = xj.train_ensemble(trainer, np.arange(coding.size), hparams).solved_epoch
     return np.where(first < 0, np.inf, first).reshape(shape)
 
@@ -73,83 +56,75 @@ def alike(epochs: np.ndarray, class_of: np.ndarray) -> float:
 
 
 def row_of(name: str, epochs: np.ndarray) -> dict:
-    """What is found of some functions, from epochs (codings, functions, seeds)."""
-    found = [statistics.proportion(np.isfinite(each).ravel()) for each in epochs]
-    medians = [statistics.epochs_to_solve(np.where(np.isinf(each), -1, each).ravel(), [0.5])[0] for each in epochs]
-    return {
-        "functions": f"{name} ({epochs.shape[1]})",
-        "share": [each.share for each in found],
-        "interval": [(each.low, each.high) for each in found],
-        "median_epochs": [float(median) for median in medians],
-        "share_of_each_function": np.isfinite(epochs).mean(axis=-1).round(4).tolist(),
-    }
+    """Prints what is found of some functions, from epochs (codings, functions, seeds)."""
+    row: dict = {"functions": f"{name} ({epochs.shape[1]})"}
+    line = f"  {row['functions']:30}"
+    for coding, found in zip(CODINGS, epochs, strict=True):
+        total = statistics.proportion(np.isfinite(found).ravel())
+        low, share, high = solved = [100 * each for each in (total.low, total.share, total.high)]
+        each, median = 100 * np.isfinite(found).mean(axis=1), float(np.median(found))
+        row[coding] = {
+            "solved": solved,
+            "of_each": each.round(2).tolist(),
+            "epochs": median if share > 50 else None,
+        }
+        line += f"{low:8.1f}–{high:5.1f} {each.min():6.1f}–{each.max():5.1f} {median:6.0f}"
+    print(line)
+    return row
 
 
-def study(n: int, args: argparse.Namespace) -> list[dict]:
-    """Trains all functions of n inputs, prints what is found, and gives the classes, the hardest first."""
-    inputs = xj.parity(n).x.astype(int)
+def study(n: int, args: argparse.Namespace) -> dict:
+    """Trains all functions of n inputs and prints what is found, the hardest class first."""
+    inputs = np.asarray(xj.parity(n).x, int)
     tables = np.arange(2**2**n)[:, None] >> np.arange(2**n)[::-1] & 1
-    npn, unnegated = (classes(tables, inputs, negate_inputs) for negate_inputs in (True, False))
-    is_separable = np.array([separable(table, inputs) for table in tables])
+    npn, unnegated = classes(tables, inputs, True), classes(tables, inputs, False)
+    sums = np.array(list(product(range(-2, 3), repeat=n))) @ inputs.T  # weights that are enough for three inputs
+    by_a_plane = {tuple(each > limit) for each in sums for limit in range(-8, 8)}
+    hard = np.array([tuple(table == 1) not in by_a_plane for table in tables])
+    counted = int((~hard).sum()), len(set(npn))
+    for what, *counts in zip(("linearly separable", "NPN classes"), PUBLISHED[n], counted, strict=True):
+        print(f"{len(tables)} functions of {n} inputs, {what}: published {counts[0]}, here {counts[1]}")
+
     epochs = train(tables, inputs, args)
-
-    hard, easy = [], []
-    for number in np.unique(npn):
-        row = row_of(NAMES["".join(map(str, tables[number]))], epochs[:, npn == number])
-        (easy if is_separable[number] else hard).append(row)
-    for rows in (hard, easy):
-        rows.sort(key=lambda row: (sum(row["share"]), -row["median_epochs"][0]))
-
-    print(f"{len(tables)} functions of {n} inputs, {args.seeds:,} seeds each    published   here")
-    print(f"    linearly separable {PUBLISHED[n][0]:31} {is_separable.sum():6}")
-    print(f"    classes under negation and permutation {PUBLISHED[n][1]:11} {len(hard + easy):6}")
-    print(f"{'solved: interval, its functions, median epochs':30}" + "".join(f"{c:>19}{'':11}" for c in CODINGS))
-    for row in [*hard, row_of("all separable ones", epochs[:, is_separable])]:
-        line = f"    {row['functions']:30}"
-        for i in range(len(CODINGS)):
-            each = 100 * np.array(row["share_of_each_function"][i])
-            low, high = (100 * limit for limit in row["interval"][i])
-            line += f"{low:9.1f}–{high:.1f} % {each.min():6.0f}–{each.max():.0f} % {row['median_epochs'][i]:7.0f}"
-        print(line)
-    for text, class_of in {"p that the functions of a class are alike": npn, "… of those": unnegated}.items():
-        print(text, *(f"{alike(each, class_of):.2g}" for each in epochs))
-    return hard + easy
+    by_share = sorted(set(npn[hard]), key=lambda number: np.isfinite(epochs[:, npn == number]).mean())
+    rows = [row_of(NAMES["".join(map(str, tables[number]))], epochs[:, npn == number]) for number in by_share]
+    rows.append(row_of("all separable", epochs[:, ~hard]))
+    p = [f"{alike(each, npn):.2g}; {alike(each, unnegated):.2g}" for each in epochs]
+    print(f"  {'p that classes are alike':30}{p[0]:>34}{p[1]:>34}")
+    return {"published": PUBLISHED[n], "here": counted, "p that classes are alike": p, "classes": rows}
 
 
-def figure(rows: list[dict], args: argparse.Namespace) -> Figure:
-    picture = Figure((11, 7), layout="constrained")
-    left, right = picture.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-    for i, (coding, colour) in enumerate(CODINGS.items()):
-        y = np.arange(len(rows)) + 0.3 * i - 0.15
-        for row, at in zip(rows, y, strict=True):
-            each = 100 * np.array(row["share_of_each_function"][i])
-            left.scatter(each, np.full(len(each), at), 14, colour, alpha=0.4, linewidths=0)
-        share, interval = (100 * np.array([row[of][i] for row in rows]) for of in ("share", "interval"))
-        left.errorbar(share, y, xerr=np.abs(interval.T - share), fmt="|", color=colour, capsize=4, ms=12)
-        right.scatter([row["median_epochs"][i] for row in rows], y, 30, colour, label=f"inputs {coding}")
-    left.set_yticks(range(len(rows)), [row["functions"] for row in rows])
-    left.invert_yaxis()
-    left.set_xlabel("share solved, %: class with 95 % interval, and each of its functions as a dot")
-    right.set(xscale="log", xlabel="median epochs to solve")
-    right.legend()
-    picture.suptitle(
-        "Not parity is hardest; and coded as 0 and 1, functions that differ by a negated input are not alike"
-    )
+def figure(rows: list[dict]) -> Figure:
+    picture = Figure((10.5, 5), layout="constrained")
+    axes = picture.subplots()
+    for y, row in enumerate(rows):
+        for coding, colour, at in zip(CODINGS, COLOURS, (y - 0.15, y + 0.15), strict=True):
+            each, (low, share, high) = row[coding]["of_each"], row[coding]["solved"]
+            label = None if y else f"a function, inputs {coding}"
+            axes.scatter(each, np.full(len(each), at), 18, colour, alpha=0.5, linewidths=0, label=label)
+            axes.errorbar(share, at, xerr=[[share - low], [high - share]], fmt="|", color="black", capsize=3)
+    axes.set_yticks(range(len(rows)), [row["functions"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("share solved, %; black: of the class, with its 95 % interval")
+    axes.set_title("Parity is not the hardest; and with inputs 0 and 1, the functions of a class are not alike")
+    axes.legend(loc="lower left")
     return picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--inputs", type=int, nargs="+", choices=(2, 3), default=[2, 3])
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=5000)
     parser.add_argument("--learning-rate", type=float, default=4.0)
-    parser.add_argument("--hidden-units", type=int, help="as many as inputs if not given")
+    parser.add_argument("--hidden-units", type=int, help="as many as inputs, if not given")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    found = {f"{n} inputs": study(n, args) for n in (2, 3)}
+    print(f"{'% solved, of each, median epochs':32}{f'inputs {CODINGS[0]}':>34}{f'inputs {CODINGS[1]}':>34}")
+    found = {n: study(n, args) for n in args.inputs}
     if args.out:
-        figure(found["3 inputs"], args).savefig(args.out / "all_boolean_functions.png", dpi=110)
-        (args.out / "all_boolean_functions.json").write_text(json.dumps(found, ensure_ascii=False, indent=1))
+        figure(found[max(found)]["classes"]).savefig(args.out / "all_boolean_functions.png", dpi=110)
+        (args.out / "all_boolean_functions.json").write_text(json.dumps(found, ensure_ascii=False))
 
 
 if __name__ == "__main__":

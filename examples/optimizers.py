@@ -54,19 +54,19 @@ def train(
 def judged(epochs: np.ndarray, rates: np.ndarray) -> dict:
     """How half of the seeds does at the rate that the other half chose.
 
-    That is the one that solves soonest, by the median, of those whose share lies in the interval of the best share.
+    Of the rates whose share is within a standard error of the best one, it is that which solves soonest.
     """
     choosing, judging = np.split(epochs, 2, axis=1)
-    shares = [statistics.proportion(each) for each in np.isfinite(choosing)]
+    shares = [statistics.proportion(each, confidence=0.68) for each in np.isfinite(choosing)]
     low = max(shares, key=lambda each: each.share).low
-    good = np.flatnonzero([each.share >= low for each in shares])
+    good = [i for i, each in enumerate(shares) if each.share >= low]
     best = min(good, key=lambda i: (np.median(choosing[i]), -shares[i].share))
     share = statistics.proportion(np.isfinite(judging[best]))
     return {
         "rate": float(rates[best]),
         "share": share.share,
         "interval": (share.low, share.high),
-        "median_epochs": float(np.median(judging[best])),
+        "median_epochs": float(np.median(judging[best])) if share.share > 0.5 else None,
         "share_by_rate": np.isfinite(epochs).mean(axis=1).round(4).tolist(),
     }
 
@@ -81,7 +81,7 @@ def figure(found: dict[str, dict], rates: np.ndarray, args: argparse.Namespace) 
     picture.colorbar(
         image, ax=left, location="top", label=f"share solved within {args.epochs:,} epochs, %", aspect=40
     )
-    left.set(xscale="log", xlabel="learning rate (○: the best)")
+    left.set(xscale="log", xlabel="learning rate; ○ the one chosen")
     left.set_yticks(range(len(found)), list(found))
     left.invert_yaxis()
     for y, row in enumerate(found.values()):
@@ -89,18 +89,19 @@ def figure(found: dict[str, dict], rates: np.ndarray, args: argparse.Namespace) 
         low, high = row["interval"]
         share, error = 100 * row["share"], [[100 * (row["share"] - low)], [100 * (high - row["share"])]]
         middle.errorbar(share, y, xerr=error, fmt="o", ms=4, color="#0072B2")
-        right.plot(row["median_epochs"], y, "o", ms=4, color="#D55E00")
+        right.plot(row["median_epochs"] or np.nan, y, "o", ms=4, color="#D55E00")
     for axes in (middle, right):
         axes.grid(alpha=0.3)
-    middle.set_xlabel("share solved at the best rate, %, 95 % interval")
-    right.set(xscale="log", xlabel="median epochs to solve")
+    middle.set_xlabel("share solved at that rate, %,\nwith 95 % interval")
+    right.set(xscale="log", xlabel="median epochs\nto solve")
     return picture
 
 
 def printed(name: str, row: dict, rates: np.ndarray) -> str:
     low, high = (100 * limit for limit in row["interval"])
+    epochs = row["median_epochs"] or np.inf
     end = "≤" if row["rate"] == rates[0] else "≥" if row["rate"] == rates[-1] else ""
-    return f"{name:27}{low:3.0f}–{high:3.0f} %{row['median_epochs']:7.0f}{end + format(row['rate'], '.2g'):>8}"
+    return f"{name:27}{low:3.0f}–{high:3.0f} %{epochs:7.0f}{end + format(row['rate'], '.2g'):>8}"
 
 
 def main() -> None:
@@ -120,7 +121,7 @@ def main() -> None:
                 found[name] = judged(train(make, rates, args), rates)
             except (TypeError, ValueError) as error:
                 failed[name] = str(error).splitlines()[0]
-    found = dict(sorted(found.items(), key=lambda item: (-item[1]["share"], item[1]["median_epochs"])))
+    found = dict(sorted(found.items(), key=lambda item: (-item[1]["share"], item[1]["median_epochs"] or np.inf)))
 
     lines = [printed(name, row, rates) for name, row in found.items()]
     half = (len(lines) + 1) // 2
@@ -130,7 +131,7 @@ def main() -> None:
         print("     ".join(lines[i::half]))
     for name, reason in {**LEFT_OUT, **failed}.items():
         print(f"left out: {name}: {reason}" if name in LEFT_OUT else f"failed: {name}: {reason}")
-    print("published: none; no table of them all on XOR is known to us")
+    print("published: no such table is known to us")
     if args.out:
         figure(found, rates, args).savefig(args.out / "optimizers.png", dpi=100)
         numbers = {"rates": rates.round(6).tolist(), "optimizers": found, "left out": LEFT_OUT, "failed": failed}
