@@ -1,7 +1,15 @@
 """Of all Boolean functions of two and three inputs, parity is not the hardest: that is a ⊕ (b and c).
 
-DOC
-"""
+Networks 3-3-1 and 2-2-1 (sigmoid, mean squared error, SGD at 4), 5,000 epochs, 1,000 seeds a function; solved is a loss
+below 0.01 with all rows right. Negating or permuting inputs and negating the output gives NPN classes (counts:
+OEIS A000609 and A000370). Inputs −1 and 1 make the functions of a class equally hard: Kruskal and Wallis's p of their
+epochs shows no difference. Inputs 0 and 1 do not (p is 0), except where no input is negated (the second p).
+
+    python examples/all_boolean_functions.py
+
+Typical printout, after MINUTES:
+
+TABLE"""
 
 import argparse
 import json

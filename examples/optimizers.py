@@ -1,6 +1,33 @@
-"""CLAIM.
+"""On XOR no optimizer of optax solves more seeds than plain SGD at a rate of 10, and Adam solves far fewer.
 
-DOC
+All of optax and optax.contrib (*) that a learning rate is enough for train the tutorial's network, 2-2-1, sigmoid,
+mean squared error, full batch, at 22 rates for 10,000 epochs. Solved is a loss below 0.01 with all patterns right.
+Half of 500 seeds choose the rate, the other half say what it does: Wilson's 95 % interval of the share solved, where
+those of the first few overlap, and the median epochs, of all. The rate of polyak_sgd is its largest step.
+
+    python examples/optimizers.py
+
+Typical printout, after 23 minutes on two busy cores, of which it used 9 (thirteen rows left out here):
+
+                                  solved epochs    rate                                 solved epochs    rate
+    sgd                         82– 90 %    132      10   optimistic_adam_v2          51– 64 %    204   0.046
+    polyak_sgd                  82– 90 %    136      10   radam                       51– 63 %    240    0.22
+    novograd                    77– 87 %    126    0.01   amsgrad                     51– 63 %    344     0.1
+    dowg*                       75– 85 %    146    0.46   ademamix*                   50– 62 %    206   0.046
+    schedule_free_sgd*          75– 84 %    164      22   adam                        50– 62 %    214   0.046
+    adagrad                     74– 84 %    106     4.6   momo_adam*                  50– 62 %    214   0.046
+    dog*                        74– 84 %    464       1   adamw                       50– 62 %    214   0.046
+    …
+    adamaxw                     52– 64 %    302     0.1   fromage                     38– 51 %    inf  0.0046
+    cocob*                      52– 64 %    352     4.6   lamb                        36– 48 %    inf  0.0022
+    optimistic_adam             51– 64 %    204   0.046   simplified_ademamix*        12– 21 %    inf ≤0.0001
+    Published: no such table is known to us. Left out:
+    lbfgs: searches along a line for its step, slow in lanes
+    galore: an SVD at each step, slow in lanes
+    noisy_sgd: draws the same noise for all members
+    dpsgd: draws noise, wants gradients of rows
+    sophia: asks for the loss as a function
+    sam, mechanize, schedule_free: wrap another optimizer
 """
 
 import argparse
@@ -16,17 +43,18 @@ from matplotlib.figure import Figure
 import xorjax as xj
 from xorjax import statistics
 
+Optimizer = Callable[..., optax.GradientTransformation]
 LEFT_OUT = {
-    "lbfgs": "its line search finds the step, whatever the rate",
-    "noisy_sgd": "draws its noise from one key, which would be the same for all members",
-    "dpsgd": "draws such noise too, and wants gradients of single rows",
-    "galore": "an SVD of each gradient: longer than all the others together",
-    "sophia": "asks for the loss as a function, and draws numbers",
-    "sam, mechanize, schedule_free": "wrap another optimizer (the two of schedule_free that stand alone are here)",
+    "lbfgs": "searches along a line for its step, slow in lanes",
+    "galore": "an SVD at each step, slow in lanes",
+    "noisy_sgd": "draws the same noise for all members",
+    "dpsgd": "draws noise, wants gradients of rows",
+    "sophia": "asks for the loss as a function",
+    "sam, mechanize, schedule_free": "wrap another optimizer",
 }
 
 
-def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+def optimizers() -> dict[str, Optimizer]:
     """What optax makes from a learning rate; a * marks those of optax.contrib."""
     found = {}
     for module, mark in ((optax, ""), (optax.contrib, "*")):
@@ -39,23 +67,18 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     return found
 
 
-def train(
-    make: Callable[..., optax.GradientTransformation], rates: np.ndarray, args: argparse.Namespace
-) -> np.ndarray:
+def train(make: Optimizer, rates: np.ndarray, args: argparse.Namespace) -> np.ndarray:
     """Epochs to solve XOR, (rates, seeds), infinite if never."""
-    trainer = xj.trainer(
-        xj.mlp((2, 2, 1)), xj.xor(), lambda h: make(h["learning_rate"]), epochs=args.epochs, stop="solved"
-    )
+    network, data = xj.mlp((2, 2, 1)), xj.xor()
+    trainer = xj.trainer(network, data, lambda h: make(h["learning_rate"]), epochs=args.epochs, stop="solved")
     members = xj.grid(learning_rate=rates, seeds=range(2 * args.seeds))
     first = xj.train_ensemble(trainer, members).solved_epoch.reshape(members.shape)
     return np.where(first < 0, np.inf, first)
 
 
 def judged(epochs: np.ndarray, rates: np.ndarray) -> dict:
-    """How half of the seeds does at the rate that the other half chose.
-
-    Of the rates whose share is within a standard error of the best one, it is that which solves soonest.
-    """
+    """How half of the seeds does at the rate that the other half chose: of those whose share is within a standard
+    error of the best one, that which solves soonest."""
     choosing, judging = np.split(epochs, 2, axis=1)
     shares = [statistics.proportion(each, confidence=0.68) for each in np.isfinite(choosing)]
     low = max(shares, key=lambda each: each.share).low
@@ -64,77 +87,67 @@ def judged(epochs: np.ndarray, rates: np.ndarray) -> dict:
     share = statistics.proportion(np.isfinite(judging[best]))
     return {
         "rate": float(rates[best]),
-        "share": share.share,
-        "interval": (share.low, share.high),
+        "solved": [share.low, share.share, share.high],
         "median_epochs": float(np.median(judging[best])) if share.share > 0.5 else None,
         "share_by_rate": np.isfinite(epochs).mean(axis=1).round(4).tolist(),
     }
 
 
-def figure(found: dict[str, dict], rates: np.ndarray, args: argparse.Namespace) -> Figure:
-    picture = Figure((11.5, 11), layout="constrained")
+def report(found: dict[str, dict], rates: np.ndarray) -> None:
+    lines, half = [], (len(found) + 1) // 2
+    for name, row in found.items():
+        end = {rates[0]: "≤", rates[-1]: "≥"}.get(row["rate"], "") + f"{row['rate']:.2g}"
+        low, _, high = (100 * each for each in row["solved"])
+        lines.append(f"{name:27}{low:3.0f}–{high:3.0f} %{row['median_epochs'] or np.inf:7.0f}{end:>8}")
+    print("   ".join([f"{'':27}{'solved':>9}{'epochs':>7}{'rate':>8}"] * 2))
+    print(*("   ".join(lines[i::half]) for i in range(half)), sep="\n")
+
+
+def figure(found: dict[str, dict], rates: np.ndarray) -> Figure:
+    picture = Figure((11, 10.5), layout="constrained")
     left, middle, right = picture.subplots(1, 3, sharey=True, width_ratios=(3, 2, 1.3))
     shares = 100 * np.array([row["share_by_rate"] for row in found.values()])
-    edges = np.sqrt(rates[1:] * rates[:-1])
-    edges = np.concatenate([[rates[0] ** 2 / edges[0]], edges, [rates[-1] ** 2 / edges[-1]]])
-    image = left.pcolormesh(edges, np.arange(len(found) + 1) - 0.5, shares, cmap="viridis", vmin=0, vmax=100)
-    picture.colorbar(
-        image, ax=left, location="top", label=f"share solved within {args.epochs:,} epochs, %", aspect=40
-    )
-    left.set(xscale="log", xlabel="learning rate; ○ the one chosen")
+    image = left.pcolormesh(rates, range(len(found)), shares, shading="nearest", vmin=0, vmax=100)
+    picture.colorbar(image, ax=left, location="top", label="share solved by learning rate, %", aspect=40)
+    for y, row in enumerate(found.values()):
+        left.plot(row["rate"], y, "o", mfc="none", color="black")
+        low, share, high = (100 * each for each in row["solved"])
+        middle.errorbar(share, y, xerr=[[share - low], [high - share]], fmt="o", ms=4, color="#0072B2")
+        right.plot(row["median_epochs"] or np.nan, y, "o", ms=4, color="#D55E00")
     left.set_yticks(range(len(found)), list(found))
     left.invert_yaxis()
-    for y, row in enumerate(found.values()):
-        left.plot(row["rate"], y, "o", mfc="none", color="white" if row["share"] < 0.6 else "black")
-        low, high = row["interval"]
-        share, error = 100 * row["share"], [[100 * (row["share"] - low)], [100 * (high - row["share"])]]
-        middle.errorbar(share, y, xerr=error, fmt="o", ms=4, color="#0072B2")
-        right.plot(row["median_epochs"] or np.nan, y, "o", ms=4, color="#D55E00")
+    left.set(xscale="log", xlabel="learning rate\n(○: the one chosen)")
+    middle.set_xlabel("share solved at that rate, %,\nby other seeds, 95 % interval")
+    right.set(xscale="log", xlabel="median epochs to solve\n(none: half never do)")
     for axes in (middle, right):
         axes.grid(alpha=0.3)
-    middle.set_xlabel("share solved at that rate, %,\nwith 95 % interval")
-    right.set(xscale="log", xlabel="median epochs\nto solve")
+    picture.suptitle("XOR by a 2-2-1 network: no optimizer of optax solves more seeds than plain SGD")
     return picture
-
-
-def printed(name: str, row: dict, rates: np.ndarray) -> str:
-    low, high = (100 * limit for limit in row["interval"])
-    epochs = row["median_epochs"] or np.inf
-    end = "≤" if row["rate"] == rates[0] else "≥" if row["rate"] == rates[-1] else ""
-    return f"{name:27}{low:3.0f}–{high:3.0f} %{epochs:7.0f}{end + format(row['rate'], '.2g'):>8}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=250, help="to choose a rate by, and as many to judge it by")
     parser.add_argument("--epochs", type=int, default=10_000)
-    parser.add_argument(
-        "--rates", type=int, default=22, help="how many, evenly spaced in decades from 1e-4 to 1000"
-    )
+    parser.add_argument("--rates", type=int, default=22, help="how many, from 1e-4 to 1000")
     parser.add_argument("--only", nargs="+", help="some optimizers, by name")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    rates, found, failed = np.geomspace(1e-4, 1e3, args.rates), {}, {}
+    rates, found, without = np.geomspace(1e-4, 1e3, args.rates), {}, dict(LEFT_OUT)
     for name, make in optimizers().items():
         if not args.only or name.removesuffix("*") in args.only:
             try:
                 found[name] = judged(train(make, rates, args), rates)
             except (TypeError, ValueError) as error:
-                failed[name] = str(error).splitlines()[0]
-    found = dict(sorted(found.items(), key=lambda item: (-item[1]["share"], item[1]["median_epochs"] or np.inf)))
-
-    lines = [printed(name, row, rates) for name, row in found.items()]
-    half = (len(lines) + 1) // 2
-    heading = f"{'':27}{'solved':>9}{'epochs':>7}{'rate':>8}"
-    print(f"{heading}     {heading}")
-    for i in range(half):
-        print("     ".join(lines[i::half]))
-    for name, reason in {**LEFT_OUT, **failed}.items():
-        print(f"left out: {name}: {reason}" if name in LEFT_OUT else f"failed: {name}: {reason}")
-    print("published: no such table is known to us")
+                without[name] = f"failed: {error}"
+    found = dict(
+        sorted(found.items(), key=lambda item: (-item[1]["solved"][1], item[1]["median_epochs"] or np.inf))
+    )
+    report(found, rates)
+    print("Published: no such table is known to us. Left out:", *map(": ".join, without.items()), sep="\n")
     if args.out:
-        figure(found, rates, args).savefig(args.out / "optimizers.png", dpi=100)
-        numbers = {"rates": rates.round(6).tolist(), "optimizers": found, "left out": LEFT_OUT, "failed": failed}
+        figure(found, rates).savefig(args.out / "optimizers.png", dpi=100)
+        numbers = {"rates": rates.round(6).tolist(), "optimizers": found, "without": without}
         (args.out / "optimizers.json").write_text(json.dumps(numbers))
 
 
