@@ -2,8 +2,8 @@
 
 All of optax and optax.contrib (*) that a learning rate is enough for train the tutorial's network, 2-2-1, sigmoid,
 mean squared error, full batch, at 22 rates for 10,000 epochs. Solved is a loss below 0.01 with all patterns right.
-Half of 500 seeds choose the rate, the other half say what it does: Wilson's 95 % interval of the share solved, where
-those of the first few overlap, and the median epochs, of all. The rate of polyak_sgd is its largest step.
+Half of 500 seeds choose the rate, the other half say what it does: Wilson's 95 % interval of the share solved
+(those of the first few overlap), and the median epochs of all. The rate of polyak_sgd is its largest step.
 
     python examples/optimizers.py
 
