@@ -24,7 +24,7 @@ TINY = {
     ),
     "optimizers": (
         ["--seeds", "20", "--epochs", "500", "--rates", "8", "--only", "sgd"],
-        r"sgd +[5-9]\d–[ \d]+ % +\d+ +10\n.*left out: lbfgs: ",
+        r"sgd +[5-9]\d–[ \d]+ % +\d+ +10\n.*Left out:\nlbfgs: ",
     ),
     "all_boolean_functions": (
         ["--inputs", "2", "--seeds", "20", "--epochs", "1000"],
