@@ -22,6 +22,15 @@ TINY = {
         ["--seeds", "20", "--epochs", "50", "--widths", "2"],
         r"hidden units .*\n +2 ( +[\d.]+ ± [\d.]+ %){3}",
     ),
+    "optimizers": (
+        ["--seeds", "20", "--epochs", "500", "--rates", "8", "--only", "sgd"],
+        r"sgd +[5-9]\d–[ \d]+ % +\d+ +10\n.*Left out:\nlbfgs: ",
+    ),
+    "all_boolean_functions": (
+        ["--inputs", "2", "--seeds", "20", "--epochs", "1000"],
+        r"separable: published 14, here 14\n.*NPN classes: published 4, here 4\n +a ⊕ b \(2\) .*"
+        r"\n +all separable \(14\) +9\d\.\d–100\.0 ",
+    ),
     "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
     "flax_or_equinox_model --library equinox": (
         ["--seeds", "5", "--epochs", "300"],
