@@ -5,7 +5,9 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,11 +28,14 @@ MAX_INPUTS = 8  # of a task: a report of one combination looks at every output o
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """The optimizers of optax and optax.contrib that a learning rate is enough for, and that draw no numbers.
 
-    Left out are those with a key of their own: all members would get the same noise.
+    Left out are those with a key of their own: all members would get the same noise; and sophia, which asks for the
+    loss as a function.
     """
     found = {}
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
-        for name, function in inspect.getmembers(module, inspect.isfunction):
+        for name, function in inspect.getmembers(module, lambda each: isinstance(each, FunctionType | partial)):
+            if name == "sophia":
+                continue
             parameters = list(inspect.signature(function).parameters.values())
             if name.startswith(("_", "scale_by_")) or not parameters:
                 continue
