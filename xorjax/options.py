@@ -28,7 +28,7 @@ MAX_INPUTS = 8  # of a task: a report of one combination looks at every output o
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """The optimizers of optax and optax.contrib that a learning rate is enough for, and that draw no numbers.
 
-    Left out are those with a key of their own: all members would get the same noise; and sophia, which asks for the
+    Left out are those with a key of their own: all members would get the same noise; and sophia, which wants the
     loss as a function.
     """
     found = {}
