@@ -14,9 +14,9 @@ TINY = {
         ["--seeds", "50", "--epochs", "100"],
         r'The reader\'s "seed 7" lies below the lowest of 50',
     ),
-    "diabetes_regression": (
+    "diabetes_ensemble": (
         ["--seeds", "20", "--epochs", "20"],
-        r"111 patients held out; .* less than [\d.]+% of them",
+        r"54\.15   54\.15 .*\n20 epochs +0\.[45]\d +0\.[34]\d .* [34]\d\.\d % +(8[5-9]|9[0-4])\.\d %\n",
     ),
     "iris_classes": (
         ["--seeds", "20", "--epochs", "50", "--widths", "2"],
