@@ -1,5 +1,6 @@
 """Every example runs, at a tiny size, and prints what its docstring shows."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,8 +12,16 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {
     "xor_from_scratch": (["--seeds", "20", "--epochs", "50"], r"20 networks, 50 epochs: 0\.0 % classify all four"),
     "tutorial_revisited": (
-        ["--seeds", "50", "--epochs", "100"],
-        r'The reader\'s "seed 7" lies below the lowest of 50',
+        ["--seeds", "50", "--epochs", "2000", "--swept-seeds", "30"],
+        r"its reader, as posted +0\.144 +100\.00 % .* 2 +of +2,000 epochs +[6-9]\d\.\d% .*\d%  all at ½",
+    ),
+    "initial_conditions": (
+        ["--seeds", "20", "--epochs", "400", "--size", "16", "--slice-epochs", "100"],
+        r"0\.50 +0\.0 +100\.0% .* 3\.25 +0\.4 [\d.% ]+ [4-9]\d\.\d%\n.*η 13, two zooms +box dimension [01]\.\d\d",
+    ),
+    "trainability_boundary": (
+        ["--size", "8", "--steps", "40"],
+        r"fitted to all sizes +[01]\.\d\d .*\n[3-8]\d\.\d% of 64 networks converge; \d",
     ),
     "diabetes_ensemble": (
         ["--seeds", "20", "--epochs", "20"],
@@ -39,14 +48,23 @@ TINY = {
 }
 
 
+WITHOUT_FIGURE = ("xor_from_scratch", "iris_classes", "flax_or_equinox_model")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", TINY)
-def test_the_example_runs(command):
+def test_the_example_runs(command, tmp_path):
     name, *options = command.split()
     arguments, printed = TINY[command]
+    if name not in WITHOUT_FIGURE:
+        options += ["--out", str(tmp_path)]
     script = [sys.executable, str(EXAMPLES / f"{name}.py"), *options, *arguments]
-    run = subprocess.run(script, capture_output=True, text=True, check=True)
-    assert re.search(printed, run.stdout, re.DOTALL)
+    run = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.search(printed, run.stdout, re.DOTALL), run.stdout
+    if name not in WITHOUT_FIGURE:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert json.loads((tmp_path / f"{name}.json").read_text())
 
 
 def test_no_example_is_left_out():
