@@ -111,9 +111,10 @@ def main() -> None:
         "The least of each row: published, 1/√mean(1/t²), 1/mean(1/t), median; 1/√… until outputs are within 0.1;"
     )
     print("the least with half the initial range; trials that learn (95 % interval); setting", *rows, sep="\n")
-    published, here = growth({n: EPOCHS[n] for n in least}), growth(least)
-    print(f"Epochs grow as {published:.2f}^N (published) and {here:.2f}^N (the least here);")
-    print(f"presentations of a pattern, 2^N an epoch, as {2 * published:.2f}^N and {2 * here:.2f}^N.")
+    if len(least) > 1:
+        published, here = growth({n: EPOCHS[n] for n in least}), growth(least)
+        print(f"Epochs grow as {published:.2f}^N (published) and {here:.2f}^N (the least here);")
+        print(f"presentations of a pattern, 2^N an epoch, as {2 * published:.2f}^N and {2 * here:.2f}^N.")
 
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,14 @@ TINY = {
         ["--seeds", "20", "--epochs", "50", "--widths", "2"],
         r"hidden units .*\n +2 ( +[\d.]+ ± [\d.]+ %){3}",
     ),
+    "hidden_units": (  # every network that is all right gets to zero loss, and fewer learn than are merely right
+        ["--seeds", "200", "--epochs", "2000", "--hidden", "2"],
+        r" 2  17\.6 49\.1 (?: +(?:\d|1\d|2\d)(?:/[12]?\d){3} (?:[3-6]\d/?){4}){4}\n.*\n 2   247 .* (?:[23]\d\d)/\d+ +[789]\d %",
+    ),
+    "parity": (  # the published 24 epochs lie between the readings of the source
+        ["--seeds", "0.05", "--bits", "2"],
+        r" 2  30    24 +2\d/3\d/[56]\d [789]\d/[67]\d/[56]\d +[12]\d/2\d/[34]\d .*\n 2      24      [12]\d ",
+    ),
     "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
     "flax_or_equinox_model --library equinox": (
         ["--seeds", "5", "--epochs", "300"],
