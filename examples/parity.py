@@ -49,11 +49,6 @@ def power_mean(epochs, power):
         return np.mean(epochs**-power, axis=-1) ** (-1 / power)
 
 
-def growth(epochs):
-    """b of the law epochs ~ b^N, by least squares on logarithms."""
-    return math.exp(np.polyfit(list(epochs), np.log(list(epochs.values())), 1)[0])
-
-
 def text(numbers):
     return "/".join("–" if number == math.inf else f"{number:.0f}" for number in numbers)
 
@@ -71,7 +66,6 @@ def draw(means, shares, path):
     left.set(xlabel="bits N", ylabel="epochs t: 1/√mean(1/t²) over trials", yscale="log")
     left.set_title("Epochs to learn N-bit parity: published, and by 15 readings of the source", fontsize=10)
     right.set(xlabel="bits N", ylabel="trials that learn within the limit, %", ylim=(-3, 103))
-    right.set_title("How many of the trials learn", fontsize=10)
     left.legend(fontsize=7, ncols=2)
     figure.savefig(path)
 
@@ -111,15 +105,18 @@ def main() -> None:
         "The least of each row: published, 1/√mean(1/t²), 1/mean(1/t), median; 1/√… until outputs are within 0.1;"
     )
     print("the least with half the initial range; trials that learn (95 % interval); setting", *rows, sep="\n")
-    if len(least) > 1:
-        published, here = growth({n: EPOCHS[n] for n in least}), growth(least)
-        print(f"Epochs grow as {published:.2f}^N (published) and {here:.2f}^N (the least here);")
-        print(f"presentations of a pattern, 2^N an epoch, as {2 * published:.2f}^N and {2 * here:.2f}^N.")
+    learned = [n for n in least if least[n] < math.inf]
+    if len(learned) > 1:  # b of the law epochs ~ b^N, by least squares on logarithms
+        laws = (np.log2([epochs[n] for n in learned]) for epochs in (EPOCHS, least))
+        published, here = (2 ** np.polyfit(learned, law, 1)[0] for law in laws)
+        print(f"Epochs grow as {published:.2f}^N, presentations of a pattern as {2 * published:.2f}^N; ", end="")
+        print(f"the least here as {here:.2f}^N, {2 * here:.2f}^N.")
 
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         numbers = {n: {"means": means[n].round(1).tolist(), "learn": shares[n].tolist()} for n in means}
-        (args.out / "parity.json").write_text(json.dumps({"by form and momentum": numbers, "least": rows}))
+        table = json.dumps({"by form and momentum": numbers, "least": rows}, ensure_ascii=False)
+        (args.out / "parity.json").write_text(table.replace("Infinity", "null"))
         draw(means, shares, args.out / "parity.png")
 
 

@@ -22,9 +22,10 @@ TINY = {
         ["--seeds", "20", "--epochs", "50", "--widths", "2"],
         r"hidden units .*\n +2 ( +[\d.]+ ± [\d.]+ %){3}",
     ),
-    "hidden_units": (  # every network that is all right gets to zero loss, and fewer learn than are merely right
+    "hidden_units": (  # at two hidden units a fifth learns, and a half has no output on the wrong side
         ["--seeds", "200", "--epochs", "2000", "--hidden", "2"],
-        r" 2  17\.6 49\.1 (?: +(?:\d|1\d|2\d)(?:/[12]?\d){3} (?:[3-6]\d/?){4}){4}\n.*\n 2   247 .* (?:[23]\d\d)/\d+ +[789]\d %",
+        r" 2  17\.6 49\.1 (?: +[12]?\d(?:/[12]?\d){3} (?:[3-6]\d/?){4}){4}\n.*"
+        r"\n 2   247 .* [23]\d\d/[34]\d\d +[6-9]\d %",
     ),
     "parity": (  # the published 24 epochs lie between the readings of the source
         ["--seeds", "0.05", "--bits", "2"],
