@@ -63,9 +63,9 @@ def draw(means, shares, path):
             left.plot(bits + 0.1 * (i - 2), [means[n][i, j] for n in means], marker, **style)
             right.plot(bits + 0.1 * (i - 2), [100 * shares[n][i, j] for n in means], marker, **style)
     left.plot(bits, [EPOCHS[n] for n in means], "k_-", ms=20, mew=2, lw=0.8, label="published")
-    left.set(xlabel="bits N", ylabel="epochs t: 1/√mean(1/t²) over trials", yscale="log")
+    left.set(xlabel="bits N", xticks=bits, ylabel="epochs, 1/√mean(1/t²)", yscale="log")
     left.set_title("Epochs to learn N-bit parity: published, and by 15 readings of the source", fontsize=10)
-    right.set(xlabel="bits N", ylabel="trials that learn within the limit, %", ylim=(-3, 103))
+    right.set(xlabel="bits N", xticks=bits, ylabel="trials that learn within the limit, %", ylim=(-3, 103))
     left.legend(fontsize=7, ncols=2)
     figure.savefig(path)
 
