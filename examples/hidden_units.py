@@ -105,7 +105,7 @@ def main() -> None:
         between += more
         pairs = (100 * found[h]).swapaxes(0, 1)
         cells = (" ".join("/".join(f"{share:.0f}" for share in each) for each in pair) for pair in pairs)
-        print("{:2}{:6}{:5}".format(h, *PUBLISHED[h]) + "".join(f"{each:>24}" for each in cells), flush=True)
+        print("{:2}{:6}{:5}".format(h, *PUBLISHED[h]) + "".join(f" {each:>23}" for each in cells), flush=True)
     low, high = statistics.interval(args.seeds // 2, args.seeds)
     print(
         f"(95 % intervals: ± {50 * (high - low):.1f} at most; all right with a loss above 0.01: {between} seeds)"
@@ -118,7 +118,7 @@ def main() -> None:
         medians[h], learn = np.median(epochs, axis=-1), 100 * np.isfinite(epochs[0]).mean(axis=-1)
         each = zip(*medians[h].reshape(2, -1), learn.ravel(), strict=True)
         cells = (f"{low:.0f}/{high:.0f} {share:3.0f} %".replace("inf", "–") for low, high, share in each)
-        print(f"{h:2}{LAW[h]:6.0f}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+        print(f"{h:2}{LAW[h]:6.0f}" + "".join(f" {cell:>17}" for cell in cells), flush=True)
 
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
