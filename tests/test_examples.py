@@ -29,7 +29,7 @@ TINY = {
     ),
     "parity": (  # the published 24 epochs lie between the readings of the source
         ["--seeds", "0.05", "--bits", "2"],
-        r" 2  30    24 +2\d/3\d/[56]\d [789]\d/[67]\d/[56]\d +[12]\d/2\d/[34]\d .*\n 2      24      [12]\d ",
+        r"\n2  30 +2\d/3\d/[56]\d [789]\d/[67]\d/[56]\d +[12]\d/2\d/[34]\d .*\n2      24      [12]\d ",
     ),
     "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
     "flax_or_equinox_model --library equinox": (
