@@ -40,6 +40,15 @@ TINY = {
         r"separable: published 14, here 14\n.*NPN classes: published 4, here 4\n +a ⊕ b \(2\) .*"
         r"\n +all separable \(14\) +9\d\.\d–100\.0 ",
     ),
+    "hidden_units": (  # at two hidden units a fifth learns, and a half has no output on the wrong side
+        ["--seeds", "200", "--epochs", "2000", "--hidden", "2"],
+        r" 2  17\.6 49\.1 (?: +[12]?\d(?:/[12]?\d){3} (?:[3-6]\d/?){4}){4}\n.*"
+        r"\n 2   247 .* [23]\d\d/[34]\d\d +[6-9]\d %",
+    ),
+    "parity": (  # the published 24 epochs lie between the readings of the source
+        ["--seeds", "0.05", "--bits", "2"],
+        r"\n2  30 +2\d/3\d/[56]\d [789]\d/[67]\d/[56]\d +[12]\d/2\d/[34]\d .*\n2      24      [12]\d ",
+    ),
     "flax_or_equinox_model": (["--seeds", "5", "--epochs", "300"], r"flax: 5 seeds of 2-8-1, 100\.0 % solve XOR"),
     "flax_or_equinox_model --library equinox": (
         ["--seeds", "5", "--epochs", "300"],
