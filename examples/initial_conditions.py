@@ -65,14 +65,14 @@ def in_slice(h: dict[str, jax.Array]) -> xj.Model:
     return xj.Model(init, model.apply)
 
 
-def slices_of(eta: float, size: int, limit: int) -> tuple[list[np.ndarray], list[tuple[float, ...]]]:
+def slices_of(eta: float, size: int, sliced: xj.Trainer) -> tuple[list[np.ndarray], list[tuple[float, ...]]]:
     """Epochs to solve, (u, v), nan where the limit came first, of a slice and two zooms into it; their windows."""
     pictures, windows = [], [(-10.0, 10.0, -10.0, 10.0)]
     for _ in range(3):
         left, right, low, high = windows[-1]
         places = {"u": np.linspace(left, right, size), "v": np.linspace(low, high, size)}
         members = xj.grid(**places, learning_rate=2 * eta, momentum=0.4, seeds=[0])
-        epochs = xj.train_ensemble(trainer(in_slice, limit), members).solved_epoch.reshape(size, size)
+        epochs = xj.train_ensemble(sliced, members).solved_epoch.reshape(size, size)
         pictures.append(np.where(epochs < 0, np.nan, epochs))
         windows.append(busiest(pictures[-1], windows[-1]))
     return pictures, windows[:3]
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
 
-    rates = [2 * eta for eta in ETAS]
+    rates = 2 * np.array(ETAS)
     members = xj.grid(learning_rate=rates, momentum=ALPHAS, range=RANGES, seeds=range(args.seeds))
     by = ["learning_rate", "momentum", "range"]
     solved = xj.train_ensemble(trainer(drawn, args.epochs), members, reduce=accumulators.share(by=by))
@@ -122,14 +122,16 @@ def main() -> None:
     for i, eta in enumerate(ETAS):
         for j, alpha in enumerate(ALPHAS):
             print(f"{eta:5.2f}  {alpha:4.1f}  {''.join(f'{100 * (1 - s):7.1f}%' for s in solved.share[i, j])}")
-    half = (solved.high - solved.low).max() / 2
-    print(f"95 % intervals of ±{100 * half:.1f} points at most\n")
+    print(f"95 % intervals of ±{50 * (solved.high - solved.low).max():.1f} points at most\n")
 
-    slices = {eta: slices_of(eta, args.size, args.slice_epochs) for eta in SLICED}
+    sliced = trainer(in_slice, args.slice_epochs)
+    slices = {eta: slices_of(eta, args.size, sliced) for eta in SLICED}
     dimensions = {eta: [dimension(each) for each in slices[eta][0]] for eta in SLICED}
-    low, high = 1 - solved.share.max(axis=2), 1 - solved.share.min(axis=2)
-    steepest = np.unravel_index((high - low).argmax(), low.shape)
-    hangs = f"{low[steepest]:.1%} to {high[steepest]:.1%} at η {ETAS[steepest[0]]}, α {ALPHAS[steepest[1]]}"
+    spread = solved.share.max(axis=2) - solved.share.min(axis=2)
+    i, j = np.unravel_index(spread.argmax(), spread.shape)
+    hangs = (
+        f"{1 - solved.share[i, j].max():.1%} to {1 - solved.share[i, j].min():.1%} at η {ETAS[i]}, α {ALPHAS[j]}"
+    )
     print(f"{'':<31} {'published':<13} {'here':<36} conditions that differ")
     print(f"{'share not converged, by range':<31} {'differs much':<13} {hangs:<36} rates, momenta, ranges: swept")
     for eta, found in dimensions.items():
@@ -138,12 +140,17 @@ def main() -> None:
         print(f"{name:<31} {published:<13} {here:<36} which slice; t = {args.slice_epochs:,}; full batches")
     if args.out:
         draw(args.out / "initial_conditions.png", solved, slices)
+        shares, windows = (1 - solved.share).round(5).tolist(), {eta: each for eta, (_, each) in slices.items()}
         numbers = {
-            "eta": ETAS, "alpha": ALPHAS, "range": RANGES, "not_converged": (1 - solved.share).round(5).tolist(),
-            "seeds": args.seeds, "epochs": args.epochs, "dimensions": dimensions,
-            "windows": {eta: windows for eta, (_, windows) in slices.items()},
-        }  # fmt: skip
-        (args.out / "initial_conditions.json").write_text(json.dumps(numbers, indent=1) + "\n")
+            "eta": ETAS,
+            "alpha": ALPHAS,
+            "range": RANGES,
+            "not_converged": shares,
+            **vars(args),
+            "out": None,
+        }
+        numbers |= {"windows": windows, "dimensions": dimensions}
+        (args.out / "initial_conditions.json").write_text(json.dumps(numbers) + "\n")
 
 
 def draw(path: Path, solved: accumulators.Shares, slices: dict[float, Any]) -> None:

@@ -96,11 +96,13 @@ def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Floa
       at: shares between 0 and 1.
 
     Raises:
-      ValueError: if there are no members.
+      ValueError: if there are no members, or more than one axis.
 
     >>> quantiles([0.3, 0.1, np.nan, 0.2], [0.5, 1.0])
     array([0.2, inf])
     """
+    if np.ndim(values) != 1:
+        raise ValueError(f"values have shape {np.shape(values)}; they must have one axis, of members.")
     ordered = np.sort(np.where(np.isnan(values), np.inf, values).astype(np.float64))
     if ordered.size == 0:
         raise ValueError("values must have at least one member, got none.")
