@@ -68,8 +68,7 @@ def epochs_to_learn(bits, trials, limit, ranges, forms, momenta, solved):
     epochs = limit * EPOCHS[bits]
     trainer = xj.trainer(model, xj.parity(bits), optimizer, epochs=epochs, solved=solved, stop="solved")
     members = xj.grid(range=ranges, form=forms, momentum=momenta, seeds=range(trials))
-    how = {"engine": "vmap", "chunk_size": 32} if bits > 5 else {}  # products of matrices that are worth the name
-    epochs = xj.train_ensemble(trainer, members, **how).solved_epoch.reshape(members.shape)
+    epochs = xj.train_ensemble(trainer, members).solved_epoch.reshape(members.shape)
     return np.where(epochs < 0, math.inf, np.maximum(epochs, 1))
 
 
