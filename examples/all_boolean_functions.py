@@ -7,7 +7,7 @@ their epochs is 0, unless no input is negated (the second p).
 
     python examples/all_boolean_functions.py
 
-Typical printout, after one and a half minutes on two busy cores:
+Typical printout, after a minute on two busy cores:
 
     % solved, of each, median epochs                    inputs 0 and 1                   inputs −1 and 1
     16 functions of 2 inputs, linearly separable: published 14, here 14

@@ -7,9 +7,43 @@ rate and epochs are swept, and those that fail are looked at.
 
     python examples/tutorial_revisited.py --out .
 
-Typical printout, after … minutes on two cores:
+Typical printout, after 10 minutes on two busy cores:
 
-PRINTOUT
+                             published      here: better than, of 100,000 seeds   conditions that differ
+                                  loss              at 0.01             at 0.02
+    the tutorial               0.00598              98.91 %             36.27 %
+    its author, at 0.02        0.00265             100.00 %             72.64 %
+    its reader, as posted        0.144              26.18 %              6.24 %   rate not stated
+    its reader, "seed 7"        0.0043             100.00 %             44.12 %   rate not stated
+    all four right                                    57.3%               75.1%
+    solved (loss below 0.01)                          13.1%               70.5%
+    lowest and median loss                  0.00483, 0.0601    0.00181, 0.00356
+
+                                solved   epochs until so many are solved
+      rate                                      50%         90%         95%
+      0.01  of   100,000 epochs     12.8%        never       never       never
+      0.02  of   100,000 epochs     70.6%       69,918       never       never
+      0.05  of   100,000 epochs     78.6%       27,969       never       never
+       0.1  of   100,000 epochs     79.5%       13,985       never       never
+       0.2  of   100,000 epochs     79.9%        6,994       never       never
+       0.5  of   100,000 epochs     80.2%        2,799       never       never
+         1  of   100,000 epochs     80.3%        1,400       never       never
+         2  of   100,000 epochs     80.5%          702       never       never
+         5  of   100,000 epochs     80.6%          282       never       never
+        10  of   100,000 epochs     84.9%          144       never       never
+        15  of   100,000 epochs     70.1%          121       never       never
+        20  of   100,000 epochs     67.8%          147       never       never
+        30  of   100,000 epochs     62.0%          255       never       never
+        50  of   100,000 epochs     38.5%        never       never       never
+      0.01  of 2,000,000 epochs     79.8%      139,839       never       never
+
+    What they ended as at 0.01, and the commonest outputs for 00, 01, 10, 11
+     34.07%  at the targets                             0 1 1 0
+     23.18%  all right, short of the targets            ⅓ ⅔ ⅔ ⅓
+     15.27%  stuck at ½, the rest at the targets        0 ½ 1 ½
+     13.39%  elsewhere                                  ⅓ ⅔ ⅔ ⅔
+     10.42%  all at ½                                   ½ ½ ½ ½
+      3.68%  stuck at ⅔ or ⅓, the rest at the targets   0 ⅔ ⅔ ⅔
 """
 
 import argparse
