@@ -1,4 +1,4 @@
-"""More hidden units learn XOR more surely and sooner: shares of 2018 and a law of 1986, and what they leave open.
+"""More hidden units learn XOR more surely and sooner, unless initial weights are wide: shares of 2018, a law of 1986.
 
 First: Frankle and Carbin's lottery tickets (first arXiv version; figures recalled, not confirmed), 1,000 networks a
 size, ReLU, cross-entropy; optimizer, rate, initial weights and length unknown here, so swept. Zero loss is one below
@@ -116,8 +116,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=10_000, help="of each setting; a tenth for the second part")
     parser.add_argument("--epochs", type=int, default=10_000)
-    parser.add_argument("--hidden", type=int, nargs="+", default=sorted({*PUBLISHED, *LAW}))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", choices=sorted({*PUBLISHED, *LAW}), default=sorted({*PUBLISHED, *LAW})
+    )
+    parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
 
     found, between, medians = {}, 0, {}
@@ -147,7 +149,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         numbers = [{h: each.tolist() for h, each in part.items()} for part in (found, medians)]
         (args.out / "hidden_units.json").write_text(json.dumps(numbers).replace("Infinity", "null"))
-        draw(found, medians, args.out / "hidden_units.png")
+        if found and medians:
+            draw(found, medians, args.out / "hidden_units.png")
 
 
 if __name__ == "__main__":

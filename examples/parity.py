@@ -5,12 +5,13 @@ neural bench): ε falls from 30 to 1.5, α is 0.94 to 0.99, initial weights are 
 to N = 5. Left open, and swept: what ε multiplies (the gradient of ½Σ(y−t)², that is 2^N/2 times our mean's, or its
 double, or our mean's; 1−α or not), α for each N, the "hyperharmonic" mean's exponent, the criterion (the bench's
 40-20-40, or within 0.1), 2.5 as bound or width. Not tried: updates after each pattern. Trials of each setting here
-10,000 to 24; one not done in 4 times the published epochs adds 0 to means. The published epochs lie along the
-lower edge of the readings; ½ sum, ε(1−α), α 0.94 is within twice of each. (The least, chosen after, errs low.)
+10,000 to 24; one not done in 4 times the published epochs adds 0 to means. The published epochs lie at the lower
+edge of the readings, or up to a third below it; ½ sum, ε(1−α), α 0.94 is within twice of each. (The least, chosen
+after, errs low.)
 
     python examples/parity.py
 
-Typical printout, after 8 minutes on two busy cores:
+Typical printout, after 5 minutes on two busy cores:
 
     1/√mean(1/t²) of epochs t, and % of trials that learn, at α = 0.94/0.97/0.99; ε times the gradient of
     N   ε          ½ sum, ε(1−α)          sum, ε(1−α)         mean, ε(1−α)              mean, ε          ½ sum, ε
@@ -18,9 +19,9 @@ Typical printout, after 8 minutes on two busy cores:
     3  20      34/48/88 80/69/50    33/37/64 51/60/51   62/90/196 83/66/25     90/101/111 7/4/3       –/–/– 0/0/0
     4  12    88/126/247 56/43/25 136/112/190 16/29/21  216/308/820 63/42/9   149/205/214 14/5/3       –/–/– 0/0/0
     5   7   192/272/546 36/23/11   475/279/438 4/13/9 711/959/2849 25/17/2  202/315/396 33/11/4       –/–/– 0/0/0
-    6   3   563/716/2161 40/26/4 2059/1068/2034 5/8/3    4806/8060/– 5/2/0 381/663/3529 67/24/1       –/–/– 0/0/0
-    7   2  906/896/1606 22/22/12 6534/1655/1924 2/6/6  13687/19622/– 4/2/0 639/756/2440 68/48/6       –/–/– 0/0/0
-    8 1.5 3807/34278/23491 4/4/4          –/–/– 0/0/0          –/–/– 0/0/0  2308/9151/– 38/21/0       –/–/– 0/0/0
+    6   3   565/716/2161 39/26/4 2059/1068/2034 5/8/3    4806/8060/– 5/2/0 381/663/3529 67/24/1       –/–/– 0/0/0
+    7   2  883/896/1606 30/22/12 5916/1643/1924 4/6/6  13687/19622/– 4/2/0 639/756/2440 68/48/6       –/–/– 0/0/0
+    8 1.5 3807/34278/23491 4/4/4          –/–/– 0/0/0          –/–/– 0/0/0  2308/9150/– 38/21/0       –/–/– 0/0/0
     The least of each row: published, 1/√mean(1/t²), 1/mean(1/t), median; 1/√… until outputs are within 0.1;
     the least with half the initial range; trials that learn (95 % interval); setting
     2      24      18      22      22      26      26  80 % (79 to 81)  sum, ε(1−α), α 0.94
@@ -93,7 +94,9 @@ def draw(means, shares, path):
             right.plot(bits + 0.1 * (i - 2), [100 * shares[n][i, j] for n in means], marker, **style)
     left.plot(bits, [EPOCHS[n] for n in means], "k_-", ms=20, mew=2, lw=0.8, label="published")
     left.set(xlabel="bits N", xticks=bits, ylabel="epochs, 1/√mean(1/t²)", yscale="log")
-    left.set_title("Epochs to learn N-bit parity: published, along the lower edge of 15 readings", fontsize=10)
+    left.set_title(
+        "Epochs to learn N-bit parity: published, at the lower edge of 15 readings or below", fontsize=10
+    )
     right.set(xlabel="bits N", xticks=bits, ylabel="trials that learn within the limit, %", ylim=(-3, 103))
     left.legend(fontsize=7, ncols=2)
     figure.savefig(path)
@@ -101,10 +104,10 @@ def draw(means, shares, path):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--bits", type=int, nargs="+", default=list(EPOCHS))
+    parser.add_argument("--bits", type=int, nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
     parser.add_argument("--seeds", type=float, default=1.0, help="times the trials of the full size")
     parser.add_argument("--limit", type=int, default=4, help="times the published epochs")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
 
     means, shares, least, rows = {}, {}, {}, []
@@ -145,8 +148,8 @@ def main() -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         numbers = {n: {"means": means[n].round(1).tolist(), "learn": shares[n].tolist()} for n in means}
-        table = json.dumps({"by form and momentum": numbers, "least": rows}, ensure_ascii=False)
-        (args.out / "parity.json").write_text(table.replace("Infinity", "null"))
+        table = json.dumps({"by form and momentum": numbers, "least": rows})
+        (args.out / "parity.json").write_text(table.replace("Infinity", "null") + "\n")
         draw(means, shares, args.out / "parity.png")
 
 

@@ -117,6 +117,12 @@ def main() -> None:
     parser.add_argument("--worker", help="3/16 trains every 16th unit, from the third on")
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if args.size < 4 or args.steps <= LAST:
+        parser.error(f"--size must be 4 or more, and --steps more than {LAST}")
+    if args.worker and not args.store:
+        parser.error("--worker wants a --store, in which workers meet")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
 
     jax.config.update("jax_enable_x64", True)
     bounds = zip(("input", "output"), args.low, args.high, strict=True)

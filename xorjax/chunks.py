@@ -1,6 +1,6 @@
 """One chunk of an ensemble: its members started, trained in rounds, and judged.
 
-Members that have stopped are put behind the others whenever that empties whole blocks, which are then trained no
+Members that have stopped are put behind the others when that empties enough blocks, which are then trained no
 more: work follows the epochs that members run. No bit depends on the lane that a member is in.
 """
 

@@ -31,7 +31,8 @@ MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster 
 MAX_CONTRACT = 100_000  # and up to which the second is
 
 # Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
-# every loop, and many do not stay in the cache, where powers of two of large arrays compete for places.
+# every loop, and many do not stay in the cache, where powers of two of large arrays compete for places. Plain vmap
+# has no vectors of lanes, so that the cache alone counts.
 LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 32, "vmap": 8}
 LARGE, LARGE_LANES = 16_000, 48  # at the second depth: beyond so many operations, so many lanes
 # For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and

@@ -1,7 +1,7 @@
 """Members in vector lanes: the trainer's loop as `lane_vmap` runs it, in blocks that fit a CPU's nearest cache.
 
-A block is a whole number of vectors, and every block has the same size, however few its members are: that is
-why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
+Every block has the same size, a whole number of vectors where lanes are vectors, however few its members are: that
+is why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
 """
 
 from collections.abc import Sequence
