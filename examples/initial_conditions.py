@@ -154,7 +154,8 @@ def main() -> None:
         f"{1 - solved.share[i, j].max():.1%} to {1 - solved.share[i, j].min():.1%} at η {ETAS[i]}, α {ALPHAS[j]}"
     )
     print(f"{'':<31} {'published':<13} {'here':<36} conditions that differ")
-    print(f"{'share not converged, by range':<31} {'differs much':<13} {hangs:<36} swept; t = {args.epochs:,}; criterion")
+    differ = f"swept; t = {args.epochs:,}; criterion"
+    print(f"{'share not converged, by range':<31} {'differs much':<13} {hangs:<36} {differ}")
     for eta, found in dimensions.items():
         here = f"box dimension {', '.join(f'{each:.2f}' for each in found)}"
         name, published = f"slice at η {eta:g}, two zooms", "fractal-like" if eta == 3.25 else ""

@@ -143,17 +143,17 @@ def main() -> None:
         ratio = loss[..., 1:].mean(axis=-1) / loss[..., 0]
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
 
-    sides, counts = box_counts(edges(ratio < 1))
-    slopes = -np.diff(np.log2(counts))
-    fitted = -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
-    condition = f"one picture of {args.size}², no median over zooms of 4096²"
-    print("box dimension of the boundary   published      here   conditions that differ")
-    print(
-        f"median over sizes of boxes      {PUBLISHED[0]} to {PUBLISHED[1]}   {np.median(slopes):.2f}   {condition}"
-    )
-    print(f"fitted to all sizes                            {fitted:.2f}   the same")
     share, overflowed = np.mean(ratio < 1), np.mean(epochs < args.steps)
     print(f"{share:.1%} of {ratio.size:,} networks converge; {overflowed:.1%} overflow before step {args.steps}.")
+    sides, counts = box_counts(edges(ratio < 1))
+    if not counts.all():
+        sys.exit("There is no boundary between these rates.")
+    slopes = -np.diff(np.log2(counts))
+    fitted = -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
+    (low, high), condition = PUBLISHED, f"one picture of {args.size}², no median over zooms of 4096²"
+    print("box dimension of the boundary   published      here   conditions that differ")
+    print(f"median over sizes of boxes      {low} to {high}   {np.median(slopes):.2f}   {condition}")
+    print(f"fitted to all sizes                            {fitted:.2f}   the same")
     if args.out:
         title = f"Trainable (blue) or not: {args.size}² networks, box dimension {np.median(slopes):.2f}"
         draw(args.out / "trainability_boundary.png", ratio, epochs, rates, title)

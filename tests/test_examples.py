@@ -21,7 +21,7 @@ TINY = {
     ),
     "trainability_boundary": (
         ["--size", "8", "--steps", "40"],
-        r"fitted to all sizes +[01]\.\d\d .*\n[3-8]\d\.\d% of 64 networks converge; \d",
+        r"[3-8]\d\.\d% of 64 networks converge; \d.*fitted to all sizes +[01]\.\d\d ",
     ),
     "diabetes_ensemble": (
         ["--seeds", "20", "--epochs", "20"],
