@@ -8,12 +8,15 @@ A network converges if the mean of its last 20 losses is below its first.
 
     python examples/trainability_boundary.py --out . --store boundary.zarr
 
-It is a study: kill it, start it again, and it goes on; `--size 4096` is the published resolution, in as many days
-as it takes, and `--worker 3/16` a part of it. `--low` and `--high` are powers of ten of both rates: zoom in.
+It is a study: kill it, start it again, and it goes on. `--size 4096` is the published resolution, a day's work or
+two, and `--worker 3/16` a part of it; `--low` and `--high` are powers of ten of both rates: zoom in.
 
-Typical printout, after … minutes on two cores:
+Typical printout, after 21 minutes on two cores:
 
-PRINTOUT
+    38.2% of 262,144 networks converge; 59.5% overflow before step 500.
+    box dimension of the boundary   published      here   conditions that differ
+    median over sizes of boxes      1.17 to 1.98   1.40   one picture of 512², no median over zooms of 4096²
+    fitted to all sizes                            1.39   the same
 """
 
 import argparse
@@ -88,7 +91,7 @@ def box_counts(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(path: Path, ratio: np.ndarray, epochs: np.ndarray, rates: dict[str, np.ndarray], title: str) -> None:
     """Blue: converged, the darker the lower the loss. Orange: not; the lighter, the sooner it overflowed."""
-    figure = Figure(figsize=(8.2, 6.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(8.2, 6.6), dpi=100, layout="constrained")
     ax = figure.subplots()
     converged = ratio < 1
     layers = (
