@@ -1,4 +1,4 @@
-"""More hidden units learn XOR more surely and sooner, unless initial weights are wide: shares of 2018, a law of 1986.
+"""More hidden units learn XOR more surely and sooner, if weights begin narrow: shares of 2018, a law of 1986.
 
 First: Frankle and Carbin's lottery tickets (first arXiv version; figures recalled, not confirmed), 1,000 networks a
 size, ReLU, cross-entropy; optimizer, rate, initial weights and length unknown here, so swept. Zero loss is one below

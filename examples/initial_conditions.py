@@ -52,6 +52,7 @@ ETAS, ALPHAS = (0.5, 1.0, 3.25, 13.0), (0.0, 0.4, 0.9)
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
 SLICED = (3.25, 13.0)  # η of the slices, at α 0.4
 ZOOM = 8  # times, twice
+Window = tuple[float, float, float, float]
 
 
 def trainer(model: Callable[[Any], xj.Model], epochs: int) -> xj.Trainer:
@@ -65,12 +66,12 @@ def trainer(model: Callable[[Any], xj.Model], epochs: int) -> xj.Trainer:
     )
 
 
-def drawn(h: dict[str, jax.Array]) -> xj.Model:
+def drawn(h: dict[str, Any]) -> xj.Model:
     """All weights and biases from U(−r, r)."""
     return xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["range"]), bias_init=xj.uniform(h["range"]))
 
 
-def in_slice(h: dict[str, jax.Array]) -> xj.Model:
+def in_slice(h: dict[str, Any]) -> xj.Model:
     """The seed's weights from U(−4, 4), but for one of each hidden unit, which are the place in the slice."""
     model = drawn({"range": 4.0})
 
@@ -82,7 +83,7 @@ def in_slice(h: dict[str, jax.Array]) -> xj.Model:
     return xj.Model(init, model.apply)
 
 
-def slices_of(eta: float, size: int, sliced: xj.Trainer) -> tuple[list[np.ndarray], list[tuple[float, ...]]]:
+def slices_of(eta: float, size: int, sliced: xj.Trainer) -> tuple[list[np.ndarray], list[Window]]:
     """Epochs to solve, (u, v), nan where the limit came first, of a slice and two zooms into it; their windows."""
     pictures, windows = [], [(-10.0, 10.0, -10.0, 10.0)]
     for _ in range(3):
@@ -101,21 +102,21 @@ def edges(epochs: np.ndarray) -> np.ndarray:
     return (solved[1:, 1:] != solved[:-1, 1:]) | (solved[1:, 1:] != solved[1:, :-1])
 
 
-def busiest(epochs: np.ndarray, window: tuple[float, ...]) -> tuple[float, ...]:
+def busiest(epochs: np.ndarray, window: Window) -> Window:
     """The part of a window, of so many along each side, with most of the boundary in it."""
     side = len(epochs) // ZOOM
     boundary = edges(epochs)[: side * ZOOM - 1, : side * ZOOM - 1]
     boundary = np.pad(boundary, (0, side * ZOOM - len(boundary)))
     counts = boundary.reshape(ZOOM, side, ZOOM, side).sum(axis=(1, 3))
-    i, j = np.unravel_index(counts.argmax(), counts.shape)
+    i, j = divmod(int(counts.argmax()), ZOOM)
     left, right, low, high = window
-    us, vs = np.linspace(left, right, ZOOM + 1), np.linspace(low, high, ZOOM + 1)
-    return us[i], us[i + 1], vs[j], vs[j + 1]
+    wide, tall = (right - left) / ZOOM, (high - low) / ZOOM
+    return left + i * wide, left + (i + 1) * wide, low + j * tall, low + (j + 1) * tall
 
 
 def dimension(epochs: np.ndarray) -> float:
     """The box dimension of the boundary, by boxes of 1 to 64 pixels."""
-    boundary, sides = edges(epochs), 2 ** np.arange(7)
+    boundary, sides = edges(epochs), [2**k for k in range(7)]
     boxes = [np.pad(boundary, (0, -len(boundary) % s)).reshape(-1, s, -(-len(boundary) // s), s) for s in sides]
     counts = [max(1, each.any(axis=(1, 3)).sum()) for each in boxes]
     return -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
@@ -185,11 +186,10 @@ def draw(path: Path, solved: accumulators.Shares, slices: dict[float, Any]) -> N
         ax.set(xlabel="range r of the initial weights", ylabel="share not converged", ylim=(0, 1.02), xscale="log")
         ax.set_title(f"2-2-1 networks on XOR, α {ALPHAS[j]:g}")
         ax.legend()
-    image = None
     for row, (eta, (pictures, windows)) in zip(axes[:, 1:], slices.items(), strict=True):
         for k, (ax, epochs, window) in enumerate(zip(row, pictures, windows, strict=True)):
             ax.set_facecolor("black")
-            image = ax.imshow(epochs.T, "cividis_r", origin="lower", extent=window, norm=LogNorm(10, 1000))
+            ax.imshow(epochs.T, "cividis_r", origin="lower", extent=window, norm=LogNorm(10, 1000))
             ax.set(xlabel="weight from the first input", aspect="auto")
             ax.set_title(f"η {eta:g}, α 0.4: a slice" if k == 0 else f"{ZOOM**k} times closer")
             ax.ticklabel_format(useOffset=False)
@@ -197,7 +197,9 @@ def draw(path: Path, solved: accumulators.Shares, slices: dict[float, Any]) -> N
                 left, right, low, high = windows[k + 1]
                 ax.plot([left, right, right, left, left], [low, low, high, high, low], color="#D55E00", lw=1.5)
         row[0].set_ylabel("weight from the second input")
-    figure.colorbar(image, ax=axes[:, 1:], label="epochs to converge (black: not within the limit)", aspect=40)
+    figure.colorbar(
+        axes[0, 1].images[0], ax=axes[:, 1:], label="epochs to converge (black: not within the limit)", aspect=40
+    )
     figure.savefig(path)
 
 

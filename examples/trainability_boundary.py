@@ -23,6 +23,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def init(key: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+def apply(params: dict[str, jax.Array], x: Any) -> jax.Array:
     return jnp.tanh(x @ params["input"] * jnp.sqrt(2 / WIDTH)) @ params["output"] / WIDTH
 
 
@@ -75,18 +76,18 @@ def trainer(steps: int) -> xj.Trainer:
 def edges(converged: np.ndarray) -> np.ndarray:
     """Where four neighbours do not all end alike."""
     corners = np.stack([converged[1:, 1:], converged[:-1, 1:], converged[1:, :-1], converged[:-1, :-1]])
-    return corners.any(axis=0) & ~corners.all(axis=0)
+    return np.any(corners, axis=0) & ~np.all(corners, axis=0)
 
 
 def box_counts(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sides of boxes, 1, 2, 4, … pixels, and how many of each size hold a part of the boundary."""
-    sides = 2 ** np.arange(max(2, int(np.log2(len(boundary) / 4))))
+    sides = [2**k for k in range(max(2, int(np.log2(len(boundary) / 4))))]
     counts = []
     for side in sides:
         padded = np.pad(boundary, (0, -len(boundary) % side))
         n = len(padded) // side
         counts.append(padded.reshape(n, side, n, side).any(axis=(1, 3)).sum())
-    return sides, np.array(counts)
+    return np.array(sides), np.array(counts)
 
 
 def draw(path: Path, ratio: np.ndarray, epochs: np.ndarray, rates: dict[str, np.ndarray], title: str) -> None:

@@ -50,6 +50,7 @@ import argparse
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,7 +66,7 @@ PUBLISHED = {  # outputs for 00, 01, 10, 11; the rate where it is stated
     "its reader, as posted": (None, (0.40370542, 0.73060757, 0.53719872, 0.3561773)),
     'its reader, "seed 7"': (None, (0.06632757, 0.9235754, 0.94007248, 0.05815994)),
 }
-LOSSES = {who: np.mean((np.array(outputs) - (0, 1, 1, 0)) ** 2) for who, (_, outputs) in PUBLISHED.items()}
+LOSSES = {who: float(np.mean((np.array(outputs) - (0, 1, 1, 0)) ** 2)) for who, (_, outputs) in PUBLISHED.items()}
 RATES = (0.01, 0.02)
 SWEPT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 WANTED = (0.5, 0.9, 0.95)  # shares solved
@@ -73,7 +74,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 MODEL = xj.mlp((2, 2, 1))
 
 
-def trainer(epochs: int, **options: str) -> xj.Trainer:
+def trainer(epochs: int, **options: Any) -> xj.Trainer:
     return xj.trainer(MODEL, xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=epochs, **options)
 
 
@@ -126,7 +127,7 @@ def attractors(results: xj.Result) -> list[tuple[str, float, int]]:
 
 def draw(path: Path, results: dict[float, xj.Result], classes: list[tuple[str, float, int]]) -> None:
     figure = Figure(figsize=(13, 7), dpi=95, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 1.1)))
     for ax, (rate, found) in zip(top.subplots(1, 2), results.items(), strict=True):
         ax.hist(np.log10(found.loss), bins=150, color="#999999")
         for (who, loss), colour in zip(LOSSES.items(), COLOURS, strict=True):
@@ -139,7 +140,7 @@ def draw(path: Path, results: dict[float, xj.Result], classes: list[tuple[str, f
     for ax, (name, share, first) in zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         params = jax.tree.map(lambda leaf, first=first: leaf[first], results[0.01].params)
         outputs = np.asarray(MODEL.apply(params, plane)).reshape(81, 81)
-        image = ax.pcolormesh(axis, axis, outputs, cmap="cividis", vmin=0, vmax=1, rasterized=True)
+        ax.pcolormesh(axis, axis, outputs, cmap="cividis", vmin=0, vmax=1, rasterized=True)
         ax.contour(axis, axis, outputs, levels=[0.5], colors="white")
         for x, y in zip(*xj.xor(), strict=True):
             ax.plot(*x, "s" if y else "o", mfc="white", mec="black", ms=9)
@@ -147,7 +148,7 @@ def draw(path: Path, results: dict[float, xj.Result], classes: list[tuple[str, f
         ax.set_title(title, fontsize=9)
         ax.set(aspect="equal", xlabel="first input")
     bottom.axes[0].set_ylabel("second input")
-    bottom.colorbar(image, ax=bottom.axes, label="output (□ should be 1, ○ 0)", shrink=0.8)
+    bottom.colorbar(bottom.axes[0].collections[0], ax=bottom.axes, label="output (□ should be 1, ○ 0)", shrink=0.8)
     figure.savefig(path)
 
 

@@ -686,7 +686,7 @@ WRONG = {
         "trainer must come from xj.trainer",
     ),
     # statistics
-    "quantiles of two axes": (lambda: statistics.quantiles(np.ones((2, 3)), [0.5]), ValueError, r"shape \(2, 3\)"),
+    "quantiles of two axes": (lambda: statistics.quantiles(np.ones((2, 3)), [0.5]), ValueError, "shape (2, 3)"),
     "a share of nobody": (lambda: statistics.proportion(np.array([], bool)), ValueError, "at least one member"),
     "classes of other shapes": (
         lambda: statistics.outcome_classes(np.zeros((5, 3, 1)), Y),
