@@ -82,7 +82,7 @@ def test_momentum_and_batch_size_are_those_of_the_trainer():
 def test_the_optimizers_are_those_of_optax():
     assert {"sgd", "adam", "lion", "adafactor", "lbfgs", "polyak_sgd", "contrib.prodigy"} <= set(optimizers())
     assert {"nadam", "nadamw"} <= set(optimizers())  # which are partial functions
-    assert not {"clip", "scale_by_adam", "contrib.dpsgd", "noisy_sgd", "contrib.sophia"} & set(optimizers())
+    assert not {"clip", "scale_by_adam", "contrib.dpsgd", "noisy_sgd"} & set(optimizers())
 
 
 def test_ensemble_reports_what_the_library_computes(tmp_path):

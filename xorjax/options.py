@@ -28,14 +28,11 @@ MAX_INPUTS = 8  # of a task: a report of one combination looks at every output o
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """The optimizers of optax and optax.contrib that a learning rate is enough for, and that draw no numbers.
 
-    Left out are those with a key of their own: all members would get the same noise; and sophia, which wants the
-    loss as a function.
+    Left out are those with a key of their own: all members would get the same noise.
     """
     found = {}
     for prefix, module in (("", optax), ("contrib.", optax.contrib)):
         for name, function in inspect.getmembers(module, lambda each: isinstance(each, FunctionType | partial)):
-            if name == "sophia":
-                continue
             parameters = list(inspect.signature(function).parameters.values())
             if name.startswith(("_", "scale_by_")) or not parameters:
                 continue
