@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[20, 100, 500])
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
     seeds, ends = np.arange(args.seeds), sorted({*args.epochs})
     x, y = map(np.asarray, load_diabetes(return_X_y=True))
     fitted, _, residual, found = least_squares(x, y, x)
@@ -145,7 +147,6 @@ def main() -> None:
         print(f"{name:15}{fit}{line['spread']:9.1f}{line['noise']:9.1f}", end="")
         print("{:8.1f} %{:11.1f} %{:7.1f} %{:11.1f} %".format(*inside))
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
         report = json.dumps({"nominal": NOMINAL.tolist(), **table}, indent=1)
         (args.out / "diabetes_ensemble.json").write_text(report + "\n", encoding="utf-8")
         figure(measured, mean, spread, noise, table).savefig(args.out / "diabetes_ensemble.png", dpi=110)

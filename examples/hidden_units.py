@@ -121,6 +121,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
 
     found, between, medians = {}, 0, {}
     print("% of seeds with zero loss, then right: published, and by SGD 0.1/SGD 1/Adam 0.01/Adam 0.1")
@@ -146,7 +148,6 @@ def main() -> None:
         print(f"{h:2}{LAW[h]:6.0f}" + "".join(f" {cell:>17}" for cell in cells), flush=True)
 
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         numbers = [{h: each.tolist() for h, each in part.items()} for part in (found, medians)]
         (args.out / "hidden_units.json").write_text(json.dumps(numbers).replace("Infinity", "null"))
         if found and medians:

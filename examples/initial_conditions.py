@@ -46,6 +46,7 @@ from matplotlib.figure import Figure
 
 import xorjax as xj
 from xorjax import accumulators
+from xorjax.box_counting import boundary, box_counts
 
 RANGES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 ETAS, ALPHAS = (0.5, 1.0, 3.25, 13.0), (0.0, 0.4, 0.9)
@@ -96,34 +97,16 @@ def slices_of(eta: float, size: int, sliced: xj.Trainer) -> tuple[list[np.ndarra
     return pictures, windows[:3]
 
 
-def edges(epochs: np.ndarray) -> np.ndarray:
-    """Where four neighbours do not all end alike."""
-    solved = np.isfinite(epochs)
-    corners = np.stack([solved[1:, 1:], solved[:-1, 1:], solved[1:, :-1], solved[:-1, :-1]])
-    return np.any(corners, axis=0) & ~np.all(corners, axis=0)
-
-
 def busiest(epochs: np.ndarray, window: Window) -> Window:
     """The part of a window, of so many along each side, with most of the boundary in it."""
     side = len(epochs) // ZOOM
-    boundary = edges(epochs)[: side * ZOOM - 1, : side * ZOOM - 1]
-    boundary = np.pad(boundary, (0, side * ZOOM - len(boundary)))
-    counts = boundary.reshape(ZOOM, side, ZOOM, side).sum(axis=(1, 3))
+    edges = boundary(np.isfinite(epochs))[: side * ZOOM - 1, : side * ZOOM - 1]
+    edges = np.pad(edges, (0, side * ZOOM - len(edges)))
+    counts = edges.reshape(ZOOM, side, ZOOM, side).sum(axis=(1, 3))
     i, j = divmod(int(counts.argmax()), ZOOM)
     left, right, low, high = window
     wide, tall = (right - left) / ZOOM, (high - low) / ZOOM
     return left + i * wide, left + (i + 1) * wide, low + j * tall, low + (j + 1) * tall
-
-
-def dimension(epochs: np.ndarray) -> float:
-    """The box dimension of the boundary, fitted to boxes of 1, 2, 4, … pixels up to an eighth of the picture."""
-    boundary, counts = edges(epochs), []
-    sides = [2**k for k in range(max(2, int(np.log2(len(boundary) / 4))))]
-    for side in sides:
-        n = -(-len(boundary) // side)
-        padded = np.pad(boundary, (0, n * side - len(boundary)))
-        counts.append(max(1, padded.reshape(n, side, n, side).any(axis=(1, 3)).sum()))
-    return -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
 
 
 def main() -> None:
@@ -152,7 +135,7 @@ def main() -> None:
 
     sliced = trainer(in_slice, args.slice_epochs)
     slices = {eta: slices_of(eta, args.size, sliced) for eta in SLICED}
-    dimensions = {eta: [dimension(each) for each in slices[eta][0]] for eta in SLICED}
+    dimensions = {eta: [box_counts(boundary(np.isfinite(e))).dimension for e in slices[eta][0]] for eta in SLICED}
     spread = solved.share.max(axis=2) - solved.share.min(axis=2)
     i, j = np.unravel_index(spread.argmax(), spread.shape)
     hangs = (
@@ -169,14 +152,10 @@ def main() -> None:
         draw(args.out / "initial_conditions.png", solved, slices)
         shares, windows = (1 - solved.share).round(5).tolist(), {eta: each for eta, (_, each) in slices.items()}
         numbers = {
-            "eta": ETAS,
-            "alpha": ALPHAS,
-            "range": RANGES,
-            "not_converged": shares,
-            **vars(args),
-            "out": None,
-        }
-        numbers |= {"windows": windows, "dimensions": dimensions}
+            "eta": ETAS, "alpha": ALPHAS, "range": RANGES, "not_converged": shares, "seeds": args.seeds,
+            "epochs": args.epochs, "size": args.size, "slice_epochs": args.slice_epochs, "windows": windows,
+            "dimensions": dimensions,
+        }  # fmt: skip
         (args.out / "initial_conditions.json").write_text(json.dumps(numbers) + "\n")
 
 

@@ -136,13 +136,14 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.seeds, args.epochs, args.rates - 1) < 1:
         parser.error("--seeds and --epochs must be 1 or more, --rates 2 or more")
-    known = {name.removesuffix("*") for name in optimizers()}
+    makers = optimizers()
+    known = {name.removesuffix("*") for name in makers}
     if unknown := {*(args.only or known)} - known:
         parser.error(f"--only: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     rates, found, without = np.geomspace(1e-4, 1e3, args.rates), {}, dict(LEFT_OUT)
-    for name, make in optimizers().items():
+    for name, make in makers.items():
         if not args.only or name.removesuffix("*") in args.only:
             try:
                 found[name] = judged(train(make, rates, args), rates)

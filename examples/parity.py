@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=4, help="times the published epochs")
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
 
     means, shares, least, rows = {}, {}, {}, []
     print("1/√mean(1/t²) of epochs t, and % of trials that learn, at α = 0.94/0.97/0.99; ε times the gradient of")
@@ -146,7 +148,6 @@ def main() -> None:
         print(f"the least here as {here:.2f}^N, {2 * here:.2f}^N.")
 
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         numbers = {n: {"means": means[n].round(1).tolist(), "learn": shares[n].tolist()} for n in means}
         table = json.dumps({"by form and momentum": numbers, "least": rows})
         (args.out / "parity.json").write_text(table.replace("Infinity", "null") + "\n")

@@ -33,6 +33,7 @@ import zarr.storage
 from matplotlib.figure import Figure
 
 import xorjax as xj
+from xorjax.box_counting import boundary, box_counts
 
 WIDTH, LAST = 16, 20
 ROWS = WIDTH * WIDTH + WIDTH  # as many as parameters
@@ -71,23 +72,6 @@ def trainer(steps: int) -> xj.Trainer:
         record_at=[0, *range(steps - LAST, steps)],
         stop=overflow,  # nothing comes back from there
     )
-
-
-def edges(converged: np.ndarray) -> np.ndarray:
-    """Where four neighbours do not all end alike."""
-    corners = np.stack([converged[1:, 1:], converged[:-1, 1:], converged[1:, :-1], converged[:-1, :-1]])
-    return np.any(corners, axis=0) & ~np.all(corners, axis=0)
-
-
-def box_counts(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sides of boxes, 1, 2, 4, … pixels, and how many of each size hold a part of the boundary."""
-    sides = [2**k for k in range(max(2, int(np.log2(len(boundary) / 4))))]
-    counts = []
-    for side in sides:
-        padded = np.pad(boundary, (0, -len(boundary) % side))
-        n = len(padded) // side
-        counts.append(padded.reshape(n, side, n, side).any(axis=(1, 3)).sum())
-    return np.array(sides), np.array(counts)
 
 
 def draw(path: Path, ratio: np.ndarray, epochs: np.ndarray, rates: dict[str, np.ndarray], title: str) -> None:
@@ -149,21 +133,21 @@ def main() -> None:
 
     share, overflowed = np.mean(ratio < 1), np.mean(epochs < args.steps)
     print(f"{share:.1%} of {ratio.size:,} networks converge; {overflowed:.1%} overflow before step {args.steps}.")
-    sides, counts = box_counts(edges(ratio < 1))
-    if not counts.all():
+    boxes = box_counts(boundary(ratio < 1))
+    if not boxes.counts.all():
         sys.exit("There is no boundary between these rates.")
-    slopes = -np.diff(np.log2(counts))
-    fitted = -np.polyfit(np.log2(sides), np.log2(counts), 1)[0]
+    median = np.median(-np.diff(np.log2(boxes.counts)))
     (low, high), condition = PUBLISHED, f"one picture of {args.size}², no median over zooms of 4096²"
     print("box dimension of the boundary   published      here   conditions that differ")
-    print(f"median over sizes of boxes      {low} to {high}   {np.median(slopes):.2f}   {condition}")
-    print(f"fitted to all sizes                            {fitted:.2f}   the same")
+    print(f"median over sizes of boxes      {low} to {high}   {median:.2f}   {condition}")
+    print(f"fitted to all sizes                            {boxes.dimension:.2f}   the same")
     if args.out:
-        title = f"Trainable (blue) or not: {args.size}² networks, box dimension {np.median(slopes):.2f}"
+        title = f"Trainable (blue) or not: {args.size}² networks, box dimension {median:.2f}"
         draw(args.out / "trainability_boundary.png", ratio, epochs, rates, title)
         numbers = {
             "size": args.size, "low": args.low, "high": args.high, "converged": share, "overflowed": overflowed,
-            "sides": sides.tolist(), "counts": counts.tolist(), "median": np.median(slopes), "fitted": fitted,
+            "sides": boxes.sides.tolist(), "counts": boxes.counts.tolist(), "median": median,
+            "fitted": boxes.dimension,
         }  # fmt: skip
         (args.out / "trainability_boundary.json").write_text(json.dumps(numbers, indent=1) + "\n")
 

@@ -59,14 +59,8 @@ from matplotlib.figure import Figure
 
 import xorjax as xj
 from xorjax import statistics
+from xorjax.published import TUTORIAL_RUNS
 
-PUBLISHED = {  # outputs for 00, 01, 10, 11; the rate where it is stated
-    "the tutorial": (0.01, (0.07856689, 0.91362464, 0.92543262, 0.06886736)),
-    "its author, at 0.02": (0.02, (0.05192028, 0.94006866, 0.95283687, 0.04578295)),
-    "its reader, as posted": (None, (0.40370542, 0.73060757, 0.53719872, 0.3561773)),
-    'its reader, "seed 7"': (None, (0.06632757, 0.9235754, 0.94007248, 0.05815994)),
-}
-LOSSES = {who: float(np.mean((np.array(outputs) - (0, 1, 1, 0)) ** 2)) for who, (_, outputs) in PUBLISHED.items()}
 RATES = (0.01, 0.02)
 SWEPT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 WANTED = (0.5, 0.9, 0.95)  # shares solved
@@ -82,11 +76,11 @@ def published_among(results: dict[float, xj.Result], seeds: int) -> dict[str, li
     print(f"{'':<24} {'published':>9} {f'here: better than, of {seeds:,} seeds':>40}   conditions that differ")
     print(f"{'':<24} {'loss':>9} {'at 0.01':>20} {'at 0.02':>19}")
     better = {}
-    for who, loss in LOSSES.items():
-        shares = [100 * statistics.share_better(loss, found.loss) for found in results.values()]
-        better[who] = shares
-        unstated = "" if PUBLISHED[who][0] else "rate not stated"
-        print(f"{who:<24} {loss:>9.3g} {shares[0]:>18.2f} % {shares[1]:>17.2f} %   {unstated}".rstrip())
+    for run in TUTORIAL_RUNS:
+        shares = [100 * statistics.share_better(run.loss, found.loss) for found in results.values()]
+        better[run.source] = shares
+        unstated = "" if run.learning_rate else "rate not stated"
+        print(f"{run.source:<24} {run.loss:>9.3g} {shares[0]:>18.2f} % {shares[1]:>17.2f} %   {unstated}".rstrip())
     for name, value in {
         "all four right": lambda found: f"{np.mean(found.accuracy == 1):.1%}",
         "solved (loss below 0.01)": lambda found: f"{np.mean(found.outcome == xj.Outcome.SOLVED):.1%}",
@@ -130,8 +124,8 @@ def draw(path: Path, results: dict[float, xj.Result], classes: list[tuple[str, f
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 1.1)))
     for ax, (rate, found) in zip(top.subplots(1, 2), results.items(), strict=True):
         ax.hist(np.log10(found.loss), bins=150, color="#999999")
-        for (who, loss), colour in zip(LOSSES.items(), COLOURS, strict=True):
-            ax.axvline(np.log10(loss), color=colour, label=f"{who}: {loss:.3g}")
+        for run, colour in zip(TUTORIAL_RUNS, COLOURS, strict=True):
+            ax.axvline(np.log10(run.loss), color=colour, label=f"{run.source}: {run.loss:.3g}")
         ax.set(xlabel="log₁₀ of the final loss", ylabel="seeds", title=f"{len(found.loss):,} seeds at {rate:g}")
     top.axes[0].legend(fontsize=8)
     axis = np.linspace(-0.5, 1.5, 81)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import xorjax as xj
-from xorjax import accumulators, cluster, statistics
+from xorjax import accumulators, box_counting, cluster, published, statistics
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
@@ -50,7 +50,7 @@ PUBLIC = {
             for name, thing in vars(module).items()
             if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
         ]
-        for module in (cluster, statistics)
+        for module in (box_counting, cluster, published, statistics)
     },
 }
 EVERY_PUBLIC_NAME = [(module, name) for module, names in PUBLIC.items() for name in names]

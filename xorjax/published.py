@@ -8,11 +8,17 @@ from typing import NamedTuple
 
 
 class PublishedRun(NamedTuple):
-    """One published run on XOR."""
+    """One published run on XOR.
+
+    Attributes:
+      source: who published it.
+      learning_rate: None where it is not stated.
+      predictions: outputs for the inputs 00, 01, 10, 11.
+    """
 
     source: str
-    learning_rate: float | None  # None where it is not stated
-    predictions: tuple[float, float, float, float]  # for the inputs 00, 01, 10, 11
+    learning_rate: float | None
+    predictions: tuple[float, float, float, float]
 
     @property
     def loss(self) -> float:

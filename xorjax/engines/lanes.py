@@ -47,9 +47,9 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     explanation = planned(closed)
     size = explanation.lanes
     if platform() != "cpu":
-        are_arrays = explanation.depth != "scalar"
-        size = ACCELERATOR_ELEMENTS // max(1, elements(closed)) if are_arrays else ACCELERATOR_LANES
-        size = max(1, min(ACCELERATOR_LANES, size))
+        size = ACCELERATOR_LANES
+        if explanation.depth != "scalar":
+            size = max(1, min(size, ACCELERATOR_ELEMENTS // max(1, elements(closed))))
     return _Plan(closed, jax.tree.structure(results), explanation, size)
 
 
