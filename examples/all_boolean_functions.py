@@ -9,7 +9,7 @@ one p each.
 
     python examples/all_boolean_functions.py
 
-Typical printout, after a minute on two busy cores:
+Typical printout, after half a minute on two cores:
 
     % solved, of each, median epochs                    inputs 0 and 1                   inputs −1 and 1
     16 functions of 2 inputs, linearly separable: published 14, here 14

@@ -8,7 +8,7 @@ those held out. How long to train is swept. (Spread of least squares is the stan
 
     python examples/diabetes_ensemble.py --out examples/figures
 
-Typical printout, after a minute on two cores (needs scikit-learn):
+Typical printout, after half a minute on two cores (needs scikit-learn):
 
     least squares on all 442 patients    published    here    conditions that differ
       R²                                     0.518   0.518    none; recalled, not confirmed

@@ -8,7 +8,7 @@ median epochs of all. The rate of polyak_sgd is its largest step.
 
     python examples/optimizers.py
 
-Typical printout, after 23 minutes on two busy cores, of which it used 9 (twelve lines left out here):
+Typical printout, after 6 minutes on two cores (twelve lines left out here):
 
                                   solved epochs    rate                                 solved epochs    rate
     sgd                         82– 90 %    132      10   optimistic_adam_v2          51– 64 %    204   0.046

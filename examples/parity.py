@@ -11,7 +11,7 @@ after, errs low.)
 
     python examples/parity.py
 
-Typical printout, after 5 minutes on two busy cores:
+Typical printout, after 3 minutes on two cores:
 
     1/√mean(1/t²) of epochs t, and % of trials that learn, at α = 0.94/0.97/0.99; ε times the gradient of
     N   ε          ½ sum, ε(1−α)          sum, ε(1−α)         mean, ε(1−α)              mean, ε          ½ sum, ε

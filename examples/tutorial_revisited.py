@@ -7,7 +7,7 @@ rate and epochs are swept, and those that fail are looked at.
 
     python examples/tutorial_revisited.py --out .
 
-Typical printout, after 10 minutes on two busy cores:
+Typical printout, after 4 minutes on two cores:
 
                              published      here: better than, of 100,000 seeds   conditions that differ
                                   loss              at 0.01             at 0.02
