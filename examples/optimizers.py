@@ -1,10 +1,11 @@
-"""On XOR no optimizer of optax solves more seeds than plain SGD at a rate of 10, and Adam solves far fewer.
+"""On XOR none of 44 optimizers of optax solves more seeds than plain SGD at a rate of 10, and Adam far fewer.
 
 The 44 of optax and optax.contrib (*) that a learning rate is enough for train the tutorial's network, 2-2-1,
 sigmoid, mean squared error, full batch, at 22 rates for 10,000 epochs. Solved is a loss below 0.01 with all
 patterns right. Half of 500 seeds choose the rate (the soonest within a standard error of the best share), the
-other half say what it does: Wilson's 95 % interval of the share solved (those of the first few overlap), and the
-median epochs of all. The rate of polyak_sgd is its largest step.
+other half say what it does: Wilson's 95 % interval of the share solved (those of the first few overlap: which of
+them is best this does not tell), and the median epochs of all. All else is at optax's defaults. The rate of
+polyak_sgd is its largest step.
 
     python examples/optimizers.py
 
@@ -104,7 +105,7 @@ def report(found: dict[str, dict], rates: np.ndarray) -> None:
     print(*("   ".join(lines[i::half]) for i in range(half)), sep="\n")
 
 
-def figure(found: dict[str, dict], rates: np.ndarray) -> Figure:
+def figure(found: dict[str, dict], rates: np.ndarray, epochs: int) -> Figure:
     picture = Figure((11, 10.5), layout="constrained")
     left, middle, right = picture.subplots(1, 3, sharey=True, width_ratios=(3, 2, 1.3))
     shares = 100 * np.array([row["share_by_rate"] for row in found.values()])
@@ -119,10 +120,11 @@ def figure(found: dict[str, dict], rates: np.ndarray) -> Figure:
     left.invert_yaxis()
     left.set(xscale="log", xlabel="learning rate\n(○: the one chosen)")
     middle.set_xlabel("share solved at that rate, %,\nby other seeds, 95 % interval")
+    right.set_xlim(10, max(20, epochs))
     right.set(xscale="log", xlabel="median epochs to solve\n(none: half never do)")
     for axes in (middle, right):
         axes.grid(alpha=0.3)
-    picture.suptitle("XOR by a 2-2-1 network: no optimizer of optax solves more seeds than plain SGD")
+    picture.suptitle(f"XOR by a 2-2-1 network: {len(found)} optimizers of optax, by the share of seeds solved")
     return picture
 
 
@@ -155,9 +157,9 @@ def main() -> None:
     report(found, rates)
     print("Published: no such table is known to us. Left out:", *map(": ".join, without.items()), sep="\n")
     if args.out:
-        figure(found, rates).savefig(args.out / "optimizers.png", dpi=100)
         numbers = {"rates": rates.round(6).tolist(), "optimizers": found, "without": without}
         (args.out / "optimizers.json").write_text(json.dumps(numbers))
+        figure(found, rates, args.epochs).savefig(args.out / "optimizers.png", dpi=100)
 
 
 if __name__ == "__main__":

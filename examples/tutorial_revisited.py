@@ -1,4 +1,4 @@
-"""The tutorial's four published results are draws from two distributions, one not of the rate it seems.
+"""The tutorial's published results are draws from two distributions; one can't be of 0.01 and 100,000 epochs.
 
 "XOR Revisited: Keras and TensorFlow" trains a 2-2-1 sigmoid network for 100,000 epochs; its text, its author and a
 reader published four results. The reader asked why his differ from run to run, and was told to try more epochs, a
@@ -17,7 +17,8 @@ Typical printout, after 4 minutes on two cores:
     its reader, "seed 7"        0.0043             100.00 %             44.12 %   rate not stated
     all four right                                    57.3%               75.1%
     solved (loss below 0.01)                          13.1%               70.5%
-    lowest and median loss                  0.00483, 0.0601    0.00181, 0.00356
+    lowest loss                                     0.00483             0.00181
+    median loss                                      0.0601             0.00356
 
                                 solved   epochs until so many are solved
       rate                                      50%         90%         95%
@@ -72,7 +73,8 @@ def trainer(epochs: int, **options: Any) -> xj.Trainer:
     return xj.trainer(MODEL, xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=epochs, **options)
 
 
-def published_among(results: dict[float, xj.Result], seeds: int) -> dict[str, list[float]]:
+def published_among(results: dict[float, xj.Result], seeds: int) -> dict[str, Any]:
+    """Prints where they lie among the seeds at both rates; gives the percentages, and what else is printed."""
     print(f"{'':<24} {'published':>9} {f'here: better than, of {seeds:,} seeds':>40}   conditions that differ")
     print(f"{'':<24} {'loss':>9} {'at 0.01':>20} {'at 0.02':>19}")
     better = {}
@@ -81,17 +83,21 @@ def published_among(results: dict[float, xj.Result], seeds: int) -> dict[str, li
         better[run.source] = shares
         unstated = "" if run.learning_rate else "rate not stated"
         print(f"{run.source:<24} {run.loss:>9.3g} {shares[0]:>18.2f} % {shares[1]:>17.2f} %   {unstated}".rstrip())
-    for name, value in {
-        "all four right": lambda found: f"{np.mean(found.accuracy == 1):.1%}",
-        "solved (loss below 0.01)": lambda found: f"{np.mean(found.outcome == xj.Outcome.SOLVED):.1%}",
-        "lowest and median loss": lambda found: f"{found.loss.min():.3g}, {np.median(found.loss):.3g}",
-    }.items():
-        print(f"{name:<34} {''.join(f'{value(found):>20}' for found in results.values())}")
-    return better
+    both = list(results.values())
+    whole = {
+        "all four right": [float(np.mean(found.accuracy == 1)) for found in both],
+        "solved (loss below 0.01)": [float(np.mean(found.outcome == xj.Outcome.SOLVED)) for found in both],
+        "lowest loss": [float(found.loss.min()) for found in both],
+        "median loss": [float(np.median(found.loss)) for found in both],
+    }
+    for name, values in whole.items():
+        cells = (f"{value:.3g}" if name.endswith("loss") else f"{value:.1%}" for value in values)
+        print(f"{name:<34} {''.join(f'{cell:>20}' for cell in cells)}")
+    return {"better_than_percent": better, **whole}
 
 
-def enough(seeds: int, epochs: int) -> dict[str, list[float | None]]:
-    """Epochs until these shares of the seeds are solved, by rate; at the lowest for twenty times as long too."""
+def enough(seeds: int, epochs: int) -> dict[str, dict[str, Any]]:
+    """Share solved, and epochs until so many are, by rate; at the lowest for twenty times as long too."""
     print(f"\n{'':>6} {'':>20} solved   epochs until so many are solved")
     print(f"{'rate':>6} {'':>28}" + "".join(f"{w:>12.0%}" for w in WANTED))
     needed = {}
@@ -100,7 +106,10 @@ def enough(seeds: int, epochs: int) -> dict[str, list[float | None]]:
         solved_epochs = xj.train_ensemble(trainer(limit, stop="solved"), members).solved_epoch
         for rate, solved_epoch in zip(rates, solved_epochs.reshape(len(rates), seeds), strict=True):
             at = statistics.epochs_to_solve(solved_epoch, WANTED)
-            needed[f"{rate:g}, {limit:,} epochs"] = [float(e) if np.isfinite(e) else None for e in at]
+            needed[f"{rate:g}, {limit:,} epochs"] = {
+                "solved": float(np.mean(solved_epoch >= 0)),
+                "epochs_until": {w: float(e) if np.isfinite(e) else None for w, e in zip(WANTED, at, strict=True)},
+            }
             cells = "".join(f"{e:>12,.0f}" if np.isfinite(e) else f"{'never':>12}" for e in at)
             print(f"{rate:>6g}  of {limit:>9,} epochs {np.mean(solved_epoch >= 0):>9.1%} {cells}")
     return needed
@@ -153,6 +162,8 @@ def main() -> None:
     parser.add_argument("--swept-seeds", type=int, default=5_000, help="at each rate of the sweep")
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if min(args.seeds, args.epochs, args.swept_seeds) < 1:
+        parser.error("--seeds, --epochs and --swept-seeds must be 1 or more")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
 
@@ -162,12 +173,12 @@ def main() -> None:
         rate: jax.tree.map(lambda leaf, i=i: leaf.reshape(2, args.seeds, *leaf.shape[1:])[i], both)
         for i, rate in enumerate(RATES)
     }
-    better = published_among(results, args.seeds)
+    among = published_among(results, args.seeds)
     needed = enough(args.swept_seeds, args.epochs)
     classes = attractors(results[0.01])
     if args.out:
         draw(args.out / "tutorial_revisited.png", results, classes)
-        numbers = {"better_than_percent": better, "epochs_to_solve": needed, "shares": WANTED, "classes": classes}
+        numbers = {"seeds": args.seeds, "rates": RATES, **among, "swept": needed, "classes": classes}
         (args.out / "tutorial_revisited.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ class BoxCounts(NamedTuple):
     """How many boxes of each size hold a part of a set, from which its dimension is estimated.
 
     Attributes:
-      sides: of the boxes, in pixels: 1, 2, 4, … up to an eighth of the picture, (sizes,).
+      sides: of the boxes, in pixels: 1, 2, 4, … to an eighth of the picture at most, but 1 and 2 always, (sizes,).
       counts: boxes, (sizes,).
     """
 
@@ -46,10 +46,15 @@ def box_counts(inside: Bool[ArrayLike, "n n"]) -> BoxCounts:
     Args:
       inside: whether a pixel belongs to the set, (n, n).
 
+    Raises:
+      ValueError: if the picture is not a square of at least two pixels a side.
+
     >>> [round(box_counts(each).dimension, 3) for each in (np.eye(64), np.ones((64, 64)))]  # a line, a square
     [1.0, 2.0]
     """
     inside = np.asarray(inside, bool)
+    if inside.ndim != 2 or len(set(inside.shape)) != 1 or len(inside) < 2:
+        raise ValueError(f"inside must be a square of at least 2 by 2 pixels, got {inside.shape}.")
     sides = [2**k for k in range(max(2, int(np.log2(len(inside) / 4))))]
     counts = []
     for side in sides:
