@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[20, 100, 500])
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
+    if args.seeds < 2 or min(args.epochs) < 1:
+        parser.error("--seeds must be 2 or more, for a spread, and --epochs 1 or more")
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     seeds, ends = np.arange(args.seeds), sorted({*args.epochs})
