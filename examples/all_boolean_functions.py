@@ -2,11 +2,11 @@
 
 Networks 2-2-1 and 3-3-1, sigmoid, mean squared error, SGD at 4, 5,000 epochs, 1,000 seeds a function; solved is a
 loss below 0.01 with all rows right. (By epochs, parity is the slowest with inputs 0 and 1; rate, width and length
-are one each.) Functions of an NPN class become one another by permuted or negated inputs or
-a negated output. With inputs −1 and 1 they are equally hard, by the symmetry of initial weights, and so they are
-with 0 and 1 if no input is negated; else they are not: of Kruskal and Wallis's p of their epochs (in a whole
-class, and without negated inputs) that one is 0 to double precision. The others are 0.015 to 0.24, low for chance
-if taken together; 0.2 to 0.72 from other seeds (`--first-seed 1000000`).
+are one each.) Functions of an NPN class become one another by permuted or negated inputs or a negated output. With
+inputs −1 and 1 they are equally hard, by the symmetry of initial weights, and so they are with 0 and 1 if no input
+is negated; else they are not: of Kruskal and Wallis's p of their epochs (in a whole class, and without negated
+inputs) that one is 0 to double precision. The others are 0.015 to 0.24, low for chance if taken together; 0.2 to
+0.72 from other seeds (`--first-seed 1000000`).
 
     python examples/all_boolean_functions.py
 

@@ -115,7 +115,7 @@ def main() -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
 
-    means, shares, least, rows, lines = {}, {}, {}, {}, []
+    means, shares, rows, lines = {}, {}, {}, []
     print("1/√mean(1/t²) of epochs t, and % of trials that learn, at α = 0.94/0.97/0.99; ε times the gradient of")
     line = "{}{:4}" + "".join(f" {{:>{width}}}" for width in (22, 20, 20, 20, 17))
     print(line.format("N", "   ε", *FORMS))
@@ -130,10 +130,10 @@ def main() -> None:
         print(line.format(n, RATE[n], *cells), flush=True)
 
         i, j = np.unravel_index(np.argmin(means[n]), means[n].shape)
-        best, least[n] = epochs[0, i, j], means[n][i, j]
+        best = epochs[0, i, j]
         to_tenth = epochs_to_learn(n, trials, args.limit, ranges[:1], forms[[i]], [MOMENTA[j]], strict)
         others = power_mean(to_tenth[0, 0, 0], 2), power_mean(epochs[1:], 2).min(initial=math.inf)
-        numbers = [EPOCHS[n], least[n], power_mean(best, 1), statistics.quantiles(best, [0.5])[0], *others]
+        numbers = [EPOCHS[n], means[n][i, j], power_mean(best, 1), statistics.quantiles(best, [0.5])[0], *others]
         learn = statistics.proportion(np.isfinite(best))
         share = f"{100 * learn.share:.0f} % ({100 * learn.low:.0f} to {100 * learn.high:.0f})"
         setting = f"{FORMS[i]}, α {MOMENTA[j]}"
@@ -147,6 +147,7 @@ def main() -> None:
         "The least of each row: published, 1/√mean(1/t²), 1/mean(1/t), median; 1/√… until outputs are within 0.1;"
     )
     print("the least with half the initial range; trials that learn (95 % interval); setting", *lines, sep="\n")
+    least = {n: means[n].min() for n in means}
     learned = [n for n in least if least[n] < math.inf]
     if len(learned) > 1:  # b of the law epochs ~ b^N, by least squares on logarithms
         laws = (np.log2([epochs[n] for n in learned]) for epochs in (EPOCHS, least))
