@@ -43,7 +43,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import xorjax as xj
-from xorjax import statistics
+from xorjax.statistics import arrays as statistics
 
 PUBLISHED = {2: (14, 4), 3: (104, 14)}  # A000609 and A000370 of the OEIS
 # The classes that are not separable, by their least truth table, for abc = 000, 001, …

@@ -42,7 +42,7 @@ import optax
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import statistics
+from xorjax.statistics import arrays as statistics
 
 PUBLISHED = {2: (17.6, 49.1), 4: (55.3, 78.3), 6: (76.8, 92.5), 8: (87.5, 96.8), 10: (92.9, 98.5)}  # recalled
 INITIALISERS = {

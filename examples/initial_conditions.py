@@ -46,8 +46,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import accumulators
-from xorjax.box_counting import boundary, box_counts
+from xorjax import statistics as accumulators
+from xorjax.statistics.box_counting import boundary, box_counts
 
 RANGES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 ETAS, ALPHAS = (0.5, 1.0, 3.25, 13.0), (0.0, 0.4, 0.9)

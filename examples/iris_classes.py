@@ -23,7 +23,7 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 
 import xorjax as xj
-from xorjax import accumulators
+from xorjax import statistics as accumulators
 
 RATES, WIDTHS = [0.01, 0.1, 1.0], [1, 2, 8]
 

@@ -43,7 +43,7 @@ import optax
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import statistics
+from xorjax.statistics import arrays as statistics
 
 Optimizer = Callable[..., optax.GradientTransformation]
 LEFT_OUT = {

@@ -45,7 +45,7 @@ import optax
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import statistics
+from xorjax.statistics import arrays as statistics
 
 EPOCHS = {2: 24, 3: 33, 4: 75, 5: 128, 6: 312, 7: 781, 8: 1953}  # published
 RATE = {2: 30, 3: 20, 4: 12, 5: 7, 6: 3, 7: 2, 8: 1.5}

@@ -37,7 +37,7 @@ import zarr.storage
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax.box_counting import boundary, box_counts
+from xorjax.statistics.box_counting import boundary, box_counts
 
 WIDTH, LAST = 16, 20
 ROWS = WIDTH * WIDTH + WIDTH  # as many as parameters

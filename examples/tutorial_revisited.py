@@ -59,8 +59,8 @@ import optax
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import statistics
-from xorjax.published import TUTORIAL_RUNS
+from xorjax.reports.published import TUTORIAL_RUNS
+from xorjax.statistics import arrays as statistics
 
 RATES = (0.01, 0.02)
 SWEPT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import xorjax as xj
-from xorjax import accumulators, statistics
-from xorjax.accumulators import exact_sums
-from xorjax.accumulators.tallies import tally
+from xorjax import statistics as accumulators
+from xorjax.statistics import arrays as statistics
+from xorjax.statistics import exact_sums
+from xorjax.statistics.tallies import tally
 
 XOR = xj.xor()
 RATES = [0.1, 0.5, 2.0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xorjax.box_counting import boundary, box_counts
+from xorjax.statistics.box_counting import boundary, box_counts
 
 ROWS, COLUMNS = np.indices((256, 256))
 

@@ -16,8 +16,8 @@ from typer import BadParameter
 from typer.testing import CliRunner
 
 import xorjax as xj
-from xorjax.cli import app
-from xorjax.options import joined, optimizers, parse_hidden_units, parse_numbers, parse_seeds, parse_task
+from xorjax.cli.main import app
+from xorjax.studies.options import joined, optimizers, parse_hidden_units, parse_numbers, parse_seeds, parse_task
 
 pytestmark = pytest.mark.lenient  # optax's optimizers mix dtypes
 COMMAND = [sys.executable, "-m", "xorjax"]

@@ -22,9 +22,10 @@ import pytest
 from study_files import contents
 
 import xorjax as xj
-from xorjax import accumulators, cluster, ensemble
-from xorjax.members import members_of
-from xorjax.programs import program
+from xorjax import statistics as accumulators
+from xorjax.ensembles import cluster, ensemble
+from xorjax.ensembles.fingerprint import program
+from xorjax.ensembles.members import members_of
 
 N = 1_500
 SECONDS = 240  # for processes that are to end by themselves

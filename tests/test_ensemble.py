@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xorjax as xj
-from xorjax import blocks, rounds
+from xorjax.ensembles import rounds
+from xorjax.ensembles import scheduler as blocks
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 TRAINER = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)

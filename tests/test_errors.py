@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from scipy import stats
 
 import xorjax as xj
-from xorjax import accumulators, statistics
+from xorjax import statistics as accumulators
+from xorjax.statistics import arrays as statistics
 
 MODEL, XOR, SGD = xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1)
 KEY = jax.random.key(0)

@@ -10,8 +10,8 @@ from zipfile import ZipFile
 import pytest
 from typer.testing import CliRunner
 
-from xorjax import examples
-from xorjax.cli import app
+from xorjax.cli import examples
+from xorjax.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.toml")])

@@ -6,8 +6,8 @@ import optax
 import pytest
 
 import xorjax as xj
-from xorjax import blocks
-from xorjax.engines import choice, lanes
+from xorjax.ensembles import scheduler as blocks
+from xorjax.ensembles.engines import choice, lanes
 
 XOR, PARITY = xj.xor(), xj.parity(4)
 MODEL = xj.mlp((2, 2, 1))

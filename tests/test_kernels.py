@@ -19,13 +19,13 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 from jaxlib.mlir import ir
 
 import xorjax as xj
-from xorjax.blocks import engine_for
-from xorjax.engines import choice, lanes, pallas
-from xorjax.engines.choice import choose
-from xorjax.kernel_routes import ROUTES
-from xorjax.kernels import run, scalar_loop, why_not
-from xorjax.lanes import in_a_row
-from xorjax.rounds import no_epochs
+from xorjax.ensembles.engines.choice import choose
+from xorjax.ensembles.engines import choice, lanes, pallas
+from xorjax.ensembles.rounds import no_epochs
+from xorjax.ensembles.scheduler import engine_for
+from xorjax.lanes.kernel.backends import ROUTES
+from xorjax.lanes.kernel.launch import run, scalar_loop, why_not
+from xorjax.lanes.transform import in_a_row
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 RATE = {"learning_rate": 0.5}

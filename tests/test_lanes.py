@@ -8,7 +8,7 @@ from jax import lax
 from programs import PROGRAMS
 
 import xorjax as xj
-from xorjax.scalarize import Scalars
+from xorjax.lanes.scalar.interpreter import Scalars
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

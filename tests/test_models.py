@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 import xorjax as xj
-from xorjax.models import ACTIVATIONS, INITIALIZERS
+from xorjax.networks.models import ACTIVATIONS, INITIALIZERS
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 
 import xorjax as xj
-from xorjax import accumulators, box_counting, cluster, published, statistics
+from xorjax import statistics as accumulators
+from xorjax.ensembles import cluster
+from xorjax.reports import published
+from xorjax.statistics import arrays as statistics
+from xorjax.statistics import box_counting
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
@@ -43,7 +47,7 @@ def test_import_brings_no_extra_and_starts_no_backend():
 
 PUBLIC = {
     "xorjax": xj.__all__,
-    "xorjax.accumulators": accumulators.__all__,
+    "xorjax.statistics": accumulators.__all__,
     **{
         module.__name__: [
             name

@@ -6,9 +6,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax import figures, plots, statistics, sweeps
-from xorjax.accumulators import Shares
-from xorjax.published import TUTORIAL_RUNS
+from xorjax.reports import figures, plots
+from xorjax.reports import sweep as sweeps
+from xorjax.reports.published import TUTORIAL_RUNS
+from xorjax.statistics import Shares
+from xorjax.statistics import arrays as statistics
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import xorjax as xj
-from xorjax import accumulators
+from xorjax import statistics as accumulators
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 

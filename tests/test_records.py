@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import xorjax as xj
-from xorjax.engines import lanes
+from xorjax.ensembles.engines import lanes
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 EXTRAS = ["predictions", "params", "gradient_norm"]

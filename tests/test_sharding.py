@@ -16,7 +16,8 @@ import pytest
 from jax.sharding import Mesh
 
 import xorjax as xj
-from xorjax import accumulators, sharding
+from xorjax import statistics as accumulators
+from xorjax.ensembles import devices as sharding
 
 N = 700
 RATES = {"learning_rate": np.linspace(0.1, 2.0, N).astype(np.float32)}

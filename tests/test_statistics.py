@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xorjax as xj
-from xorjax import statistics
-from xorjax.published import TUTORIAL_RUNS
+from xorjax.reports.published import TUTORIAL_RUNS
+from xorjax.statistics import arrays as statistics
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import xorjax as xj
-from xorjax import chunks
+from xorjax.ensembles import chunk as chunks
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 EPOCHS = 600

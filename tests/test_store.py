@@ -13,12 +13,13 @@ import zarr
 from study_files import contents
 
 import xorjax as xj
-from xorjax.studies import durable, status
-from xorjax.studies import store as stores
+from xorjax.studies import status
 from xorjax.studies.claims import Claims
-from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
-from xorjax.studies.root import read
-from xorjax.studies.store import StoreError
+from xorjax.studies.store import durable
+from xorjax.studies.store import shards as stores
+from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
+from xorjax.studies.store.manifest import read
+from xorjax.studies.store.shards import StoreError
 from xorjax.studies.verify import repair, verify_study
 
 TRAINER = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)

@@ -14,10 +14,10 @@ from study_files import contents
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
-from xorjax.studies import root
 from xorjax.studies.claims import claimed
-from xorjax.studies.layout import Layout, Variable, members_of_unit, unit_shape
-from xorjax.studies.seeds import count, joined, runs_of, seeds_at, without
+from xorjax.studies.store import manifest as root
+from xorjax.studies.store.layout import Layout, Variable, members_of_unit, unit_shape
+from xorjax.studies.store.seed_ranges import count, joined, runs_of, seeds_at, without
 
 EVERY = ["loss", "accuracy", "outcome", "solved_epoch", "epochs", "predictions", "params", "history"]
 

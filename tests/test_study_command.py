@@ -21,8 +21,8 @@ import zarr
 from typer.testing import CliRunner
 
 import xorjax as xj
-from xorjax.cli import app
-from xorjax.studies.standouts import slowest_and_strangest
+from xorjax.cli.main import app
+from xorjax.reports.notable import slowest_and_strangest
 
 PLAN = """
 seeds = 300

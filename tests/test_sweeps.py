@@ -13,8 +13,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import xorjax as xj
-from xorjax import statistics, sweep_report, sweeps
-from xorjax.cli import app
+from xorjax.cli.main import app
+from xorjax.reports import sweep as sweeps
+from xorjax.reports import sweep_report
+from xorjax.statistics import arrays as statistics
 
 pytestmark = pytest.mark.lenient
 SEEDS, EPOCHS = range(3, 43), 900

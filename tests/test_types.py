@@ -9,7 +9,9 @@ CHECKED = """
 from jaxtyping import install_import_hook
 with install_import_hook("xorjax", "beartype.beartype"):
     import xorjax as xj
-    from xorjax import plots, report, statistics
+    from xorjax.reports import plots
+    from xorjax.reports import report
+    from xorjax.statistics import arrays as statistics
 import jax, numpy as np, optax
 
 def program():

@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from xorjax.ensemble import replay, train_blocks, train_ensemble
-from xorjax.keras import params_from_keras, params_to_keras
-from xorjax.lanes import Explanation, explain, lane_vmap
-from xorjax.losses import (
+from xorjax.ensembles.accumulator import Accumulator
+from xorjax.ensembles.devices import members_here
+from xorjax.ensembles.ensemble import replay, train_blocks, train_ensemble
+from xorjax.ensembles.members import Members, grid, random_search
+from xorjax.lanes.scalar.interpreter import scalar_operations, scalarize
+from xorjax.lanes.transform import Explanation, explain, lane_vmap
+from xorjax.networks.keras import params_from_keras, params_to_keras
+from xorjax.networks.losses import (
     accuracy,
     mse,
     sigmoid_cross_entropy,
@@ -13,17 +17,13 @@ from xorjax.losses import (
     solved_by_40_20_40,
     solved_by_loss,
 )
-from xorjax.members import Members, grid, random_search
-from xorjax.models import Dense, Model, mlp, normal, summary, uniform
-from xorjax.records import Record, log_spaced
-from xorjax.reduction import Accumulator
-from xorjax.results import History, Outcome, Result
-from xorjax.scalarize import scalar_operations, scalarize
-from xorjax.sharding import members_here
-from xorjax.stopping import StopRule, plateau
-from xorjax.tasks import Batch, parity, split, truth_table, xor
-from xorjax.training import State, Trainer, trainer
-from xorjax.updates import Info
+from xorjax.networks.models import Dense, Model, mlp, normal, summary, uniform
+from xorjax.networks.tasks import Batch, parity, split, truth_table, xor
+from xorjax.training.records import Record, log_spaced
+from xorjax.training.results import History, Outcome, Result
+from xorjax.training.stopping import StopRule, plateau
+from xorjax.training.trainer import State, Trainer, trainer
+from xorjax.training.updates import Info
 
 if TYPE_CHECKING:
     from xorjax.studies.dataset import open_study

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Runs the command line; says which extra it needs where that is not installed."""
     try:
-        from xorjax.cli import app
+        from xorjax.cli.main import app
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "scipy"):
             raise

@@ -26,8 +26,8 @@ import numpy as np
 import optax
 
 import xorjax as xj
-from xorjax.bench import hardware
-from xorjax.blocks import n_threads
+from xorjax.cli.bench import hardware
+from xorjax.ensembles.scheduler import n_threads
 
 MEMBERS = 16_384
 X, Y = (np.asarray(part) for part in xj.xor())

@@ -21,7 +21,7 @@ MEMBERS, EPOCHS = 40_000, 20_000
 
 def worker(coordinator: str, number: str, rounds: str) -> None:
     """One of two processes: it trains when told to by a line, and says how long it took."""
-    from xorjax import cluster
+    from xorjax.ensembles import cluster
 
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(number)]})
     with cluster.joined(coordinator, 2, int(number)) as mesh:

@@ -15,7 +15,7 @@ from statistics import median
 import optax
 
 import xorjax as xj
-from xorjax import blocks
+from xorjax.ensembles import scheduler as blocks
 
 MEMBERS = 100_000
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xorjax._checks import whole_number
-from xorjax.studies.durable import remove_partial, write_durably
-from xorjax.studies.layout import CLAIMS, GROUP, ROOT
+from xorjax.studies.store.durable import remove_partial, write_durably
+from xorjax.studies.store.layout import CLAIMS, GROUP, ROOT
 
 LEASE_SECONDS = 60.0
 MAX_LEASE_SECONDS = 1e6

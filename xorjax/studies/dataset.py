@@ -4,8 +4,8 @@ from typing import Any
 
 import xarray
 
-from xorjax.studies import root as roots
-from xorjax.studies.store import StoreError
+from xorjax.studies.store import manifest as roots
+from xorjax.studies.store.shards import StoreError
 
 LONG = ("program", "values", "seeds", "variables")  # of the description: text, and what is in the dataset itself
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from xorjax.members import SEED
-from xorjax.studies import gather
-from xorjax.studies import store as stores
+from xorjax.ensembles.members import SEED
+from xorjax.studies import reduce as gather
 from xorjax.studies.dataset import open_study
-from xorjax.studies.layout import MISSING_OUTCOME
-from xorjax.studies.seeds import seeds_at
-from xorjax.studies.store import Stored
+from xorjax.studies.store import shards as stores
+from xorjax.studies.store.layout import MISSING_OUTCOME
+from xorjax.studies.store.seed_ranges import seeds_at
+from xorjax.studies.store.shards import Stored
 
 
 def to_parquet(stored: Stored, path: Path) -> None:

@@ -17,16 +17,16 @@ import typer
 
 import xorjax as xj
 from xorjax._checks import named, whole_number
-from xorjax.members import MAX_SEED
-from xorjax.models import ACTIVATIONS, INITIALIZERS
-from xorjax.options import MAX_HIDDEN_UNITS, optimizers, parse_numbers, parse_seeds, parse_task
-from xorjax.results import Result
-from xorjax.setups import Setup, set_up
-from xorjax.stopping import RULES
-from xorjax.studies.description import data_digest
-from xorjax.studies.layout import MAX_UNIT, variables_of
+from xorjax.ensembles.members import MAX_SEED
+from xorjax.networks.models import ACTIVATIONS, INITIALIZERS
+from xorjax.studies.identity import data_digest
+from xorjax.studies.options import MAX_HIDDEN_UNITS, optimizers, parse_numbers, parse_seeds, parse_task
+from xorjax.studies.setups import Setup, set_up
+from xorjax.studies.store.layout import MAX_UNIT, variables_of
 from xorjax.studies.toml_lines import lines_of
-from xorjax.training import MAX_EPOCHS
+from xorjax.training.results import Result
+from xorjax.training.stopping import RULES
+from xorjax.training.trainer import MAX_EPOCHS
 
 LOSSES = {"mse": xj.mse, "sigmoid_cross_entropy": xj.sigmoid_cross_entropy}
 MAX_AXIS = 10_000  # values

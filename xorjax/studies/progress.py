@@ -9,9 +9,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import TextColumn
 
-from xorjax.live import live_bar
-from xorjax.report import percent
-from xorjax.statistics import interval
+from xorjax.reports.report import percent
+from xorjax.statistics.arrays import interval
+from xorjax.studies.live import live_bar
 
 LINE_SECONDS = 10.0
 

@@ -12,16 +12,18 @@ import xarray
 from jax.sharding import Mesh
 
 from xorjax._checks import real_array, real_number, whole_number
-from xorjax.blocks import cut_for
-from xorjax.cluster import of_all_processes
-from xorjax.members import SEED, checked_seeds
-from xorjax.sharding import checked_mesh, is_shared
-from xorjax.studies import root as roots
-from xorjax.studies import store as stores
+from xorjax.ensembles.cluster import of_all_processes
+from xorjax.ensembles.devices import checked_mesh, is_shared
+from xorjax.ensembles.members import SEED, checked_seeds
+from xorjax.ensembles.scheduler import cut_for
 from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, checked_worker
 from xorjax.studies.dataset import open_study
-from xorjax.studies.description import differences, header_of
-from xorjax.studies.layout import (
+from xorjax.studies.identity import differences, header_of
+from xorjax.studies.pending import MembersOfUnits, Unit
+from xorjax.studies.progress import NOTHING, shown
+from xorjax.studies.store import manifest as roots
+from xorjax.studies.store import shards as stores
+from xorjax.studies.store.layout import (
     AXIS,
     MAX_UNIT,
     RECORD,
@@ -31,12 +33,10 @@ from xorjax.studies.layout import (
     unit_shape,
     variables_of,
 )
-from xorjax.studies.progress import NOTHING, shown
-from xorjax.studies.seeds import Runs, count, joined, runs_of, seeds_at, without
-from xorjax.studies.store import Stored, StoreError
-from xorjax.studies.units import MembersOfUnits, Unit
-from xorjax.studies.work import Show, Work
-from xorjax.training import Trainer
+from xorjax.studies.store.seed_ranges import Runs, count, joined, runs_of, seeds_at, without
+from xorjax.studies.store.shards import Stored, StoreError
+from xorjax.studies.worker import Show, Work
+from xorjax.training.trainer import Trainer
 
 RESERVED = (SEED, "seeds", RECORD)
 
@@ -78,7 +78,7 @@ def run_study(
       worker: `(3, 16)`, or "3/16", does every 16th unit, from the third on, and returns; None does all that no
         other process works on, and then waits for these.
       engine, precision, chunk_size: as for `train_ensemble`.
-      mesh: of several processes (`xorjax.cluster.joined()`), which share the units among them.
+      mesh: of several processes (`xorjax.ensembles.cluster.joined()`), which share the units among them.
       lease_seconds: after so long without a sign of life, what a process was working on is taken over.
       progress: True shows a bar with the rate, the share solved so far and the time left, in a notebook too; lines
         where stderr is no terminal. A function is called with a `Progress`, a few times a second.

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xorjax.results import Outcome
-from xorjax.studies import store as stores
 from xorjax.studies.claims import LEASE_SECONDS, claimed
-from xorjax.studies.layout import MISSING_OUTCOME
-from xorjax.studies.store import Stored
+from xorjax.studies.store import shards as stores
+from xorjax.studies.store.layout import MISSING_OUTCOME
+from xorjax.studies.store.shards import Stored
+from xorjax.training.results import Outcome
 
 LATELY = 32  # units whose times say how fast the study is
 PAUSE = 10  # times the usual time between two units, and a lease: the study stood still

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xorjax._checks import whole_number
-from xorjax.ensemble import train_ensemble
-from xorjax.members import MAX_SEED, SEED
-from xorjax.results import Result
-from xorjax.studies import root as roots
-from xorjax.studies import store as stores
+from xorjax.ensembles.ensemble import train_ensemble
+from xorjax.ensembles.members import MAX_SEED, SEED
 from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, claimed
-from xorjax.studies.description import differences, header_of
-from xorjax.studies.layout import MISSING_OUTCOME, OUTCOME, RECORD, ROOT, Variable, leaves
-from xorjax.studies.seeds import place_of, seeds_at
-from xorjax.studies.store import Stored, StoreError
-from xorjax.studies.units import MembersOfUnits, Unit
-from xorjax.training import Trainer
+from xorjax.studies.identity import differences, header_of
+from xorjax.studies.pending import MembersOfUnits, Unit
+from xorjax.studies.store import manifest as roots
+from xorjax.studies.store import shards as stores
+from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, RECORD, ROOT, Variable, leaves
+from xorjax.studies.store.seed_ranges import place_of, seeds_at
+from xorjax.studies.store.shards import Stored, StoreError
+from xorjax.training.results import Result
+from xorjax.training.trainer import Trainer
 
 SAMPLE = 64
 COUNTS = ("epochs", "solved_epoch")  # what stands for a missing value in other variables may be a value

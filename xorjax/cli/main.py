@@ -1,0 +1,369 @@
+"""The command `xorjax`: options in, the library at work, reports out. No numerics."""
+
+import json
+import math
+import platform
+import time
+from contextlib import closing, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import optax
+import typer
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.progress import TextColumn
+
+import xorjax as xj
+from xorjax.cli import bench as benchmark
+from xorjax.cli import examples, study
+from xorjax.cli.terminal import (
+    OneLineErrors,
+    deliver,
+    end_if_interrupted,
+    end_interrupted,
+    heeded_interrupts,
+    is_first,
+    shared_job,
+    training_bar,
+)
+from xorjax.ensembles.cluster import of_all_processes
+from xorjax.ensembles.engines.choice import KERNELS, available, choose
+from xorjax.ensembles.members import MAX_SEED
+from xorjax.ensembles.rounds import rounds
+from xorjax.reports import report, sweep_report
+from xorjax.reports import sweep as sweeps
+from xorjax.studies.live import live_bar
+from xorjax.studies.options import (
+    MAX_COMBINATIONS,
+    BatchSize,
+    Coordinator,
+    Distributed,
+    Epochs,
+    HiddenUnits,
+    Json,
+    LearningRate,
+    LearningRates,
+    Momenta,
+    Momentum,
+    NumProcesses,
+    Optimizer,
+    Plot,
+    ProcessId,
+    RowsOfUpdate,
+    Seeds,
+    Sizes,
+    Stop,
+    TaskOption,
+    ValidationSplit,
+    chosen,
+    rows_of_update,
+    within,
+)
+from xorjax.studies.setups import Setup, set_up
+from xorjax.training.stopping import RULES
+
+CURVE_POINTS = 500
+RATE = {"learning_rate": 0.1}  # of a network that is explained; its value does not matter
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Train the XOR network of the tutorials: once, or ten thousand times.",
+)
+app.add_typer(study.app, name="study")
+
+
+@app.command()
+def train(
+    seed: Annotated[int, typer.Option(callback=within(0, MAX_SEED), help="The seed that names the network.")] = 7,
+    learning_rate: LearningRate = 0.01,
+    momentum: Momentum = None,
+    epochs: Epochs = 100_000,
+    optimizer: Optimizer = "sgd",
+    hidden_units: HiddenUnits = 2,
+    batch_size: BatchSize = 4,
+    plot: Plot = None,
+) -> None:
+    """The tutorial: train one network on XOR, and see what it predicts."""
+    every = -(-epochs // CURVE_POINTS)
+    batch, hparams = xj.xor(), {"learning_rate": learning_rate}
+    if momentum is not None:
+        hparams["momentum"] = momentum
+    setup = set_up(batch, hparams, optimizer, hidden_units, epochs, batch_size=batch_size, record_every=every)
+    trainer = setup.trainer
+    console = Console(highlight=False)
+    state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
+    console.print(xj.summary(state.params), soft_wrap=True)
+
+    advance = jax.jit(trainer.advance)
+
+    def train_on(epochs: Any) -> xj.Info | None:
+        nonlocal state
+        state, found = jax.block_until_ready(advance(state, hparams, epochs))
+        return found
+
+    epoch = 0
+    records: list[xj.Record] = []
+    shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
+    with suppress(KeyboardInterrupt), heeded_interrupts() as heed, live_bar(shown) as progress:
+        bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
+        for done in rounds(trainer, train_on):
+            epoch = done.epoch
+            if done.records is not None:
+                records.append(done.records)
+            loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
+            progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
+            heed()
+    result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
+
+    for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
+        bits = " ".join(str(int(bit)) for bit in pattern)
+        console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
+    outcome = xj.Outcome(int(result.outcome)).name.lower()
+    since = f" since epoch {result.solved_epoch:,}" if outcome == "solved" else ""
+    console.print(
+        f"{outcome}{since}: loss {result.loss:.6g}, accuracy {result.accuracy:.2f} after {result.epochs:,} epochs"
+    )
+    if plot is not None and records:
+        from xorjax.reports import figures
+
+        figures.training(plot, setup.model, batch, result, records, every)
+    if epoch < epochs:
+        end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
+
+
+@app.command()
+def ensemble(
+    seeds: Seeds = "10000",  # type: ignore[assignment]  # typer parses defaults too
+    task: TaskOption = "xor",  # type: ignore[assignment]
+    learning_rate: LearningRates = ("0.01",),  # type: ignore[assignment]
+    momentum: Momenta = None,
+    epochs: Epochs = 100_000,
+    optimizer: Optimizer = "sgd",
+    hidden_units: Sizes = ("2",),  # type: ignore[assignment]
+    batch_size: RowsOfUpdate = None,
+    stop: Stop = "never",
+    validation_split: ValidationSplit = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
+    json_file: Json = None,
+    plot: Plot = None,
+) -> None:
+    """The main job: train one network for each of many seeds, and see how they end.
+
+    With several learning rates, momenta or numbers of hidden units: every seed at each combination of them.
+    """
+    batch, held_out = task.batch, None
+    if validation_split is not None:
+        batch, held_out = xj.split(task.batch, validation_split)
+    rows = len(batch.x)
+    if json_file is not None and json_file == plot:
+        raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
+    rows_of_update(batch_size, batch)
+    chosen("--stop", stop, RULES)
+    hparams = {"learning_rate": learning_rate, **({"momentum": momentum} if momentum else {})}
+    combinations = math.prod(map(len, [*hparams.values(), hidden_units]))
+    if combinations > MAX_COMBINATIONS:
+        raise typer.BadParameter(
+            f"--learning-rate, --momentum and --hidden-units name {combinations:,} combinations; at most "
+            f"{MAX_COMBINATIONS:,} are allowed."
+        )
+    first = {name: values[0] for name, values in hparams.items()}
+    setups = {
+        units: set_up(
+            batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop, validation=held_out
+        )
+        for units in hidden_units
+    }
+    networks = [setup.network for setup in setups.values()]
+    settings = {
+        "seeds": [seeds.start, seeds.stop],
+        "task": task.name,
+        "network": networks[0],
+        "optimizer": optimizer,
+        "learning_rate": first["learning_rate"],
+        "momentum": first.get("momentum"),
+        "epochs": epochs,
+        "batch_size": batch_size or rows,
+        "stop": stop,
+        "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
+    }
+    updates = -(-rows // settings["batch_size"])
+    with shared_job(distributed, coordinator, num_processes, process_id) as mesh:
+        if combinations == 1:
+            setup = setups[hidden_units[0]]
+            finished = _one_combination(setup, seeds, first, settings, updates, json_file, plot, mesh)
+        else:
+            several = {name: values for name, values in hparams.items() if len(values) > 1}
+            trainers = {units: setup.trainer for units, setup in setups.items()}
+            swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
+            of_all = {**settings, **several, "network": networks}
+            finished = _sweep(swept, of_all, updates, json_file, plot, mesh)
+    end_if_interrupted(finished, len(seeds) * combinations)
+
+
+def _one_combination(
+    setup: Setup,
+    seeds: range,
+    hparams: dict[str, float],
+    settings: dict[str, Any],
+    updates: int,
+    json_file: Path | None,
+    plot: Path | None,
+    mesh: Mesh | None,
+) -> int:
+    """Trains and reports; how many members finished."""
+    blocks: list[xj.Result] = []
+    begun = time.perf_counter()
+    with (
+        suppress(KeyboardInterrupt),
+        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings, mesh) as show,
+        closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show, mesh=mesh)) as finished,
+    ):
+        for _, block in finished:
+            blocks.append(block._replace(params=None))  # the report needs none
+    if mesh is not None:
+        blocks = list(chain.from_iterable(of_all_processes(blocks, "the results of a report")))
+    seconds = time.perf_counter() - begun
+    if not blocks or not is_first(mesh):
+        return sum(len(block.loss) for block in blocks)
+    results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+
+    def draw(path: Path) -> None:
+        from xorjax.reports import figures
+
+        what = report.described(settings, settings["network"])
+        published = report.published_runs(setup.batch)
+        figures.ensemble(path, setup.batch, results, settings["epochs"], published, what)
+
+    made = report.ensemble_report(results, setup.batch, settings, updates, seconds)
+    deliver(made, json_file, plot, draw, report.print_report)
+    return len(results.loss)
+
+
+def _sweep(
+    swept: sweeps.Sweep,
+    settings: dict[str, Any],
+    updates: int,
+    json_file: Path | None,
+    plot: Path | None,
+    mesh: Mesh | None,
+) -> int:
+    """Trains and reports; how many members finished."""
+    gathered: sweeps.Gathered | None = None
+    begun = time.perf_counter()
+    with (
+        suppress(KeyboardInterrupt),
+        training_bar(f"{swept.total:,} members", swept.total, updates, settings, mesh) as show,
+        closing(sweeps.train(swept, show, mesh)) as parts,
+    ):
+        for so_far in parts:
+            gathered = so_far
+    if mesh is not None:
+        parts = [part for part in of_all_processes(gathered, "the statistics of a report") if part is not None]
+        gathered = sweeps.together(swept, parts) if parts else None
+    seconds = time.perf_counter() - begun
+    if gathered is None or not gathered.members or not is_first(mesh):
+        return 0 if gathered is None else gathered.members
+    found = sweeps.found(swept, gathered)
+
+    made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
+
+    def draw(path: Path) -> None:
+        from xorjax.reports import figures
+
+        figures.sweep(path, swept, found, sweep_report.title(made))
+
+    deliver(made, json_file, plot, draw, sweep_report.print_sweep)
+    return found.members
+
+
+@app.command()
+def info(
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Which engine would train a network on each platform, and why.")
+    ] = False,
+    task: TaskOption = "xor",  # type: ignore[assignment]
+    optimizer: Optimizer = "sgd",
+    hidden_units: HiddenUnits = 2,
+    batch_size: RowsOfUpdate = None,
+    stop: Stop = "never",
+) -> None:
+    """Versions, devices, and the engines that are available here; with --explain, of the network that is named."""
+    if not explain:
+        given = ("task", task.name, "xor"), ("optimizer", optimizer, "sgd"), ("hidden-units", hidden_units, 2)
+        for option, value, default in (*given, ("batch-size", batch_size, None), ("stop", stop, "never")):
+            if value != default:
+                raise typer.BadParameter(f"--{option}={value} is for --explain.")
+    console = Console(highlight=False)
+    for name, version in {"python": platform.python_version(), **report.versions()}.items():
+        console.print(f"{name:<10} {version}")
+    for name, version in {"optax": optax.__version__, "numpy": np.__version__}.items():
+        console.print(f"{name:<10} {version}")
+    console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
+    console.print(f"{'engines':<10} {', '.join(available())}")
+    if not explain:
+        return
+    chosen("--stop", stop, RULES)
+    rows_of_update(batch_size, task.batch)
+    setup = set_up(task.batch, RATE, optimizer, hidden_units, 1, batch_size=batch_size, stop=stop)
+    console.print(f"\n{setup.network} on {task.name}, {optimizer}:")
+    for kind in ("cpu", *KERNELS):
+        engine, why = choose("auto", setup.trainer, RATE, platform=kind)
+        console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)
+
+
+@app.command()
+def bench(
+    networks: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="NAME", help="Which networks; repeatable. All, and stopping."),
+    ] = None,
+    members: Annotated[
+        list[int] | None, typer.Option(min=1, max=2**24, help="How many members; repeatable. 1 to 262,144.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each, in turn.")] = benchmark.ROUNDS,
+    json_file: Json = None,
+) -> None:
+    """How fast the engines are here: updates of all members per second, by network and number of members."""
+    measured = list(networks or benchmark.NETWORKS)
+    counts = list(members or benchmark.MEMBERS)
+    for name in measured:
+        chosen("--network", name, benchmark.NETWORKS)
+    cells: list[list[benchmark.Cell]] = []
+    stopping: benchmark.Stopping | None = None
+    with suppress(KeyboardInterrupt), live_bar() as progress:
+        bar = progress.add_task("measuring", total=len(measured) * len(counts))
+        for found in benchmark.measure(measured, counts, rounds):
+            cells.append(found)
+            progress.update(bar, advance=1, description=f"{found[0].network} × {found[0].members:,}")
+        if not networks:
+            progress.update(bar, description="stopping when solved")
+            stopping = benchmark.stopping(rounds=rounds)
+    made = {
+        "hardware": benchmark.hardware(),
+        "versions": report.versions(),
+        "rounds": rounds,
+        "lines": [benchmark.summarized(each) for each in cells],
+        "cells": [cell._asdict() for each in cells for cell in each],
+        "stopping": stopping and stopping._asdict(),
+    }
+    if json_file is not None:
+        json_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    console = Console(highlight=False)
+    console.print(f"net-steps/s on {made['hardware']}; medians of {rounds} rounds\n", soft_wrap=True)
+    report.print_bench(console, made)
+    if len(cells) < len(measured) * len(counts):
+        end_interrupted(f"{len(cells)} of {len(measured) * len(counts)} lines were measured")
+
+
+app.command("examples")(examples.show)

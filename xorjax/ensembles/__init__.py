@@ -1,0 +1,1 @@
+"""Many networks: who they are, on cores and devices."""

@@ -1,0 +1,1 @@
+"""How a chunk of members is trained."""

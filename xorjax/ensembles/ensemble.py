@@ -1,0 +1,251 @@
+"""Many members from one trainer: seeds and hyper-parameters in, results or statistics of them out."""
+
+import functools
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from xorjax._checks import whole_number
+from xorjax.ensembles.accumulator import Accumulator, combined
+from xorjax.ensembles.chunk import Chunk, compiled, prepared
+from xorjax.ensembles.cluster import check_alike, of_all_processes
+from xorjax.ensembles.devices import is_shared, members_here
+from xorjax.ensembles.fingerprint import program
+from xorjax.ensembles.members import Members, members_of
+from xorjax.ensembles.rounds import rounds
+from xorjax.ensembles.scheduler import Progress, blocks_of, engine_for
+from xorjax.training.problem import HParams
+from xorjax.training.results import Result
+from xorjax.training.trainer import Trainer
+
+
+@overload
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    precision: Literal["float32", "fast"] = "float32",
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    seconds: float | None = None,
+    reduce: None = None,
+    progress: Progress | None = None,
+) -> Result: ...
+
+
+@overload
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    precision: Literal["float32", "fast"] = "float32",
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    seconds: float | None = None,
+    reduce: Accumulator | Mapping[str, Accumulator],
+    progress: Progress | None = None,
+) -> Any: ...
+
+
+def train_ensemble(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    precision: Literal["float32", "fast"] = "float32",
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    seconds: float | None = None,
+    reduce: Accumulator | Mapping[str, Accumulator] | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Trains one member for each seed, as `trainer.run(jax.random.key(seed), hparams)` does.
+
+    Args:
+      trainer: from `xj.trainer(...)`.
+      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1; or `Members`, from `xj.grid(...)` or
+        `xj.random_search(...)`, which are seeds and hparams at once.
+      hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
+        (one value for each member). A list of numbers counts as an array.
+      engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it), "pallas" (a kernel with all
+        that is learned in registers, for GPUs and TPUs), or "auto" to choose from the program and the platform:
+        "pallas" where an epoch fits in one, else "lanes". ("interpret" is that kernel, interpreted: slow, for a
+        look at it on a CPU.)
+      precision: "fast" allows a GPU's kernel its approximate exponentials and quotients; it changes nothing
+        elsewhere.
+      chunk_size: members that are worked on by one thread at once, on each device, rounded up to whole blocks of
+        the engine; None lets it choose. Memory grows with it. Chunks are filled up with members whose results are
+        dropped, so that every chunk runs the same program.
+      mesh: of the one axis "member", such as `jax.make_mesh((8,), ("member",))`: the devices to train on; None is
+        all of this process. No bit depends on how many there are. In a mesh over several processes, which must
+        all make the same call, each trains its `members_here(total, mesh)` and returns their results; what
+        `reduce` gathers is of all members, in every process.
+      seconds: after so many, compilation not counted, training ends: members that have neither trained all their
+        epochs nor stopped are judged as they are, and those not solved yet end as UNFINISHED. Who has not begun is
+        judged too, about a million members in a second. None is no limit.
+      reduce: what to gather in place of the members' results: an `Accumulator`, such as
+        `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
+      progress: called as `progress(done, total)` in this thread, with the members finished (those under way
+        count by the share of their epochs, rounded down in sum) and the number of members, of those that this
+        process trains.
+
+    Returns:
+      A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, what that finds, the
+      same bit for bit however the members are cut in chunks or shared among processes.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> results = xj.train_ensemble(trainer, range(3), {"learning_rate": [0.1, 0.5, 0.1]})
+    >>> results.loss.shape, results.params[0].kernel.shape
+    ((3,), (3, 2, 2))
+    >>> alone = xj.train_ensemble(trainer, [1], {"learning_rate": 0.5})
+    >>> bool(alone.loss[0] == results.loss[1])  # whatever the company
+    True
+    """
+    members = members_of(seeds, hparams)
+    how: dict[str, Any] = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
+    blocks = train_blocks(trainer, members, **how, seconds=seconds, progress=progress)
+    if reduce is not None:
+        return _reduced(combined(reduce), members, blocks, mesh)
+    here = members_here(len(members), mesh)
+    results: Result | None = None
+    for part, block in blocks:
+        if results is None:
+            results = _empty_like(block, here.stop - here.start)
+        for whole, of_part in zip(_per_member(results), _per_member(block), strict=True):
+            whole[part.start - here.start : part.stop - here.start] = of_part
+    assert results is not None, "seeds are never empty here"
+    return results
+
+
+def _reduced(
+    reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]], mesh: Mesh | None
+) -> Any:
+    gathered = nothing = reduce.init(members)
+    for part, block in blocks:
+        gathered = reduce.update(gathered, block, members.places(part))
+    return reduce.finalize(_merged(gathered, nothing, reduce) if is_shared(mesh) else gathered)
+
+
+def _merged(gathered: Any, nothing: Any, reduce: Accumulator) -> Any:
+    """What all processes have gathered; `nothing` is what they began with, by which they know one another."""
+    shapes = jax.tree.map(lambda leaf: (type(leaf).__name__, np.shape(leaf)), nothing)
+    return functools.reduce(reduce.merge, of_all_processes(gathered, f"statistics {shapes}"))
+
+
+def train_blocks(
+    trainer: Trainer,
+    seeds: Sequence[int] | np.ndarray | Members,
+    hparams: HParams = None,
+    *,
+    engine: str = "auto",
+    precision: Literal["float32", "fast"] = "float32",
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    seconds: float | None = None,
+    progress: Progress | None = None,
+) -> Generator[tuple[slice, Result]]:
+    """`train_ensemble` block by block: yields which members, and their results, in order.
+
+    For results that need not be kept together in memory, or are wanted before the last is done. Closing the
+    iterator, or an interrupt, stops the work within a round.
+
+    Args:
+      trainer, seeds, hparams, engine, precision, chunk_size, mesh, seconds, progress: as for `train_ensemble`.
+
+    Yields:
+      A slice of the members, and a `Result` of theirs in NumPy arrays, member axis first.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
+    """
+    members = members_of(seeds, hparams)
+    how = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
+    blocks = blocks_of(trainer, members, **how, seconds=seconds, progress=progress)
+    check_processes({"trainer": trainer}, members, engine, precision, mesh)
+    return blocks
+
+
+def check_processes(
+    trainers: Mapping[str, Trainer], members: Members, engine: str, precision: str, mesh: Mesh | None
+) -> None:
+    """Checks that all processes of a mesh, if it has several, train the same.
+
+    Raises:
+      ValueError: naming what differs, and in which process.
+    """
+    if is_shared(mesh):
+        do = {
+            name: f"{trainer.epochs} epochs ({program(trainer, members).digest[:12]})"
+            for name, trainer in trainers.items()
+        }
+        check_alike({"members": members.described(), **do, "engine": engine, "precision": precision})
+
+
+def replay(
+    trainer: Trainer,
+    seed: int,
+    hparams: HParams = None,
+    *,
+    epochs: Sequence[int],
+    engine: str = "auto",
+    precision: Literal["float32", "fast"] = "float32",
+) -> Result:
+    """One member of any ensemble again, alone, as it was after each of these epochs, bit for bit.
+
+    Args:
+      trainer, seed, hparams: what names the member; hparams are its own.
+      epochs: in ascending order, from 0 (as it started) to `trainer.epochs`.
+      engine, precision: those that trained it, in chunks of the size that the engine chose.
+
+    Returns:
+      A `Result` of NumPy arrays with a leading axis of these epochs, without history. (A member that stopped stays
+      as it was.)
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> xj.replay(trainer, 17, {"learning_rate": 0.5}, epochs=[0, 2, 5]).epochs
+    array([0, 2, 5], dtype=int32)
+    """
+    own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
+    members = members_of([seed], own)
+    chosen, _, size = engine_for(trainer, members, engine, precision, None)
+    at = [whole_number(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
+    if not at or sorted(set(at)) != at:
+        raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
+    start = prepared(chosen, trainer, members, slice(0, 1), size, size)
+    chunk = Chunk(compiled(chosen, trainer, start), start, size)
+    found, done = [], 0
+    for epoch in at:
+        for _ in rounds(trainer._replace(epochs=epoch - done), chunk.train):
+            pass
+        found.append(chunk.finish())
+        done = epoch
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def _empty_like(block: Result, n_members: int) -> Result:
+    results = jax.tree.map(lambda a: np.empty((n_members, *a.shape[1:]), a.dtype), block)
+    if block.history is None:
+        return results
+    return results._replace(history=results.history._replace(epoch=block.history.epoch))
+
+
+def _per_member(results: Result) -> list[np.ndarray]:
+    """All arrays but `history.epoch`, which the members share."""
+    history = results.history and results.history._replace(epoch=None)
+    return jax.tree.leaves(results._replace(history=history))

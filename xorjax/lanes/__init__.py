@@ -1,0 +1,1 @@
+"""Programs of tiny arrays with many members in vector lanes."""

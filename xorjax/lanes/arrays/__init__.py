@@ -1,0 +1,1 @@
+"""Arrays with the lanes last."""

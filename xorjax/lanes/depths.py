@@ -1,0 +1,189 @@
+"""The program of one member as a function of arrays with the lanes last, at either depth, and as native code."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
+
+from xorjax.lanes.arrays.interpreter import Lanes, avals_of, values_of
+from xorjax.lanes.arrays.rules import Lane
+from xorjax.lanes.jaxprs import as_function, called, opened, platform, primitives, typed
+from xorjax.lanes.scalar.control_flow import from_leaves, n_leaves
+from xorjax.lanes.scalar.elementwise import ELEMENTWISE
+from xorjax.lanes.scalar.interpreter import Scalars
+
+Depth = Literal["scalar", "contract", "vmap"]
+LOOPS = frozenset(("scan", "while"))
+# What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
+ARITHMETIC = ELEMENTWISE | set(
+    """bitcast_convert_type broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice
+    dynamic_update_slice iota jit optimization_barrier pad pjit random_bits random_fold_in random_seed
+    random_split random_unwrap random_wrap reshape rev scan slice split squeeze stack threefry2x32 tile transpose
+    unstack while""".split()
+)
+
+
+class Program(NamedTuple):
+    """What one member does, and how it is put into lanes."""
+
+    closed: Any  # jaxpr
+    are_mapped: list[bool]  # of its arguments, `traced_consts` first, which of them differ by member
+    are_lanes: list[bool]  # and of its results
+    depth: Depth
+    assume_finite: bool
+
+
+def traced_consts(closed: Any) -> list[Any]:
+    """What a jaxpr closes over that is not a constant; the first arguments of a `Program`."""
+    return [x for x in opened(closed)[1] if isinstance(x, Tracer)]
+
+
+class _Opened(NamedTuple):
+    """A program's jaxpr, with what it closes over among its arguments."""
+
+    jaxpr: Any
+    consts: Callable[[Sequence[Any]], list[Any]]  # from the arguments
+    n_traced: int
+    in_avals: list[Any]  # of all arguments
+
+
+def _opened(program: Program) -> _Opened:
+    jaxpr, consts = opened(program.closed)
+    are_traced = [isinstance(x, Tracer) for x in consts]
+    traced = [v for v, is_traced in zip(jaxpr.constvars, are_traced, strict=True) if is_traced]
+
+    def given(args: Sequence[Any]) -> list[Any]:
+        first = iter(args)
+        return [next(first) if is_traced else x for x, is_traced in zip(consts, are_traced, strict=True)]
+
+    return _Opened(jaxpr, given, len(traced), avals_of([*traced, *jaxpr.invars]))
+
+
+def run_program(program: Program, n_lanes: int, *leaves: Any) -> list[Any]:
+    """The results for these lanes; on a CPU, where it is arithmetic with a loop, by one native function."""
+    return natively(partial(run_lanes, program, n_lanes), program.depth, *leaves)
+
+
+def run_lanes(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
+    """The results for these lanes, for a native function to hold or not."""
+    return _RUN[program.depth](program, n_lanes, is_native, *leaves)
+
+
+def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
+    """`run(True, *leaves)` in one native function where a CPU's can hold it, else `run(False, *leaves)`.
+
+    XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
+    the body is small by its own measure, which differs between versions. Derivatives are of `run(False, …)`.
+    """
+    plain = partial(run, False)
+    if platform() != "cpu" or depth == "vmap":
+        return plain(*leaves)
+    closed = jax.make_jaxpr(partial(run, True))(*leaves)
+    names = primitives(closed)
+    if not names <= ARITHMETIC or names.isdisjoint(LOOPS):
+        return plain(*leaves)
+    native = jax.custom_jvp(lambda *leaves: _native(as_function(closed), leaves))
+    native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
+    return native(*leaves)
+
+
+def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
+    # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
+    # each back, and leave out what has none.
+    full = [leaf.size > 0 for leaf in leaves]
+
+    def run_and_return(*present: Any) -> Any:
+        given = iter(present)
+        whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
+        return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
+
+    present = [leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full]
+    both = called(run_and_return, *present, native=True)
+    return lax.optimization_barrier(both)[0]
+
+
+def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
+    moves = [not isinstance(t, SymbolicZero) for t in tangents]
+
+    def moving(*moved: Any) -> list[Any]:
+        given = iter(moved)
+        return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
+
+    moved, along = ([x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents))
+    return jax.jvp(moving, moved, along)
+
+
+def _run_scalar(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
+    """Scalarized, and each scalar then a vector of lanes by the rules of the other depth."""
+    jaxpr, consts, n_traced, in_avals = _opened(program)
+    out_avals = avals_of(jaxpr.outvars)
+    scalars, lanes = Scalars(program.assume_finite), Lanes(n_lanes, is_native)
+
+    def member(elements: Sequence[Any]) -> list[Any]:
+        args = from_leaves(elements, in_avals)
+        return scalars.all_leaves(scalars.evaluate(jaxpr, consts(args), args[n_traced:]), out_avals)
+
+    values = values_of(leaves, program.are_mapped)
+    elements = [e for x, aval in zip(values, in_avals, strict=True) for e in _taken_apart(x, aval)]
+    types = [
+        jax.ShapeDtypeStruct(
+            () if n_leaves(aval) == prod(aval.shape) else aval.shape, aval.dtype, weak_type=aval.weak_type
+        )
+        for aval in in_avals
+        for _ in range(n_leaves(aval))
+    ]
+    outs = iter(lanes.evaluate(*opened(jax.make_jaxpr(member)(types)), elements))
+    return [
+        typed(_put_together(lanes, [next(outs) for _ in range(n_leaves(aval))], aval, is_lane), aval)
+        for aval, is_lane in zip(out_avals, program.are_lanes, strict=True)
+    ]
+
+
+def _taken_apart(x: Any, aval: Any) -> list[Any]:
+    """A value as what `from_leaves` takes: its elements, or itself if it is large."""
+    size, array = prod(aval.shape), x.array if isinstance(x, Lane) else x
+    if n_leaves(aval) != size:
+        return [x]
+    flat = lax.reshape(array, (size, *array.shape[len(aval.shape) :]))
+    rows = [lax.index_in_dim(flat, i, keepdims=False) for i in range(size)]
+    return values_of(rows, [isinstance(x, Lane)] * size)
+
+
+def _put_together(lanes: Lanes, elements: Sequence[Any], aval: Any, is_lane: bool) -> Any:
+    """The array that such elements are, with lanes where `is_lane` says so."""
+    if n_leaves(aval) != prod(aval.shape):
+        return lanes.held(elements, [aval], [is_lane])[0]
+    shape = (*aval.shape, lanes.n) if is_lane else aval.shape
+    if not elements:
+        return jnp.zeros(shape, aval.dtype)
+    scalar = jax.ShapeDtypeStruct((), aval.dtype)
+    arrays = lanes.held(elements, [scalar] * len(elements), [is_lane] * len(elements))
+    return jnp.stack(arrays).reshape(shape)
+
+
+def _run_contract(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
+    jaxpr, consts, n_traced, _ = _opened(program)
+    lanes, values = Lanes(n_lanes, is_native), values_of(leaves, program.are_mapped)
+    outs, avals = lanes.evaluate(jaxpr, consts(values), values[n_traced:]), avals_of(jaxpr.outvars)
+    return [typed(a, aval) for a, aval in zip(lanes.held(outs, avals, program.are_lanes), avals, strict=True)]
+
+
+def _run_vmap(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
+    member = as_function(program.closed)  # closes over what is traced
+    n_traced = len(traced_consts(program.closed))
+    axes = [-1 if is_mapped else None for is_mapped in program.are_mapped[n_traced:]]
+    out_axes = [-1 if is_lane else None for is_lane in program.are_lanes]
+    return jax.vmap(lambda *xs: list(member(*xs)), axes, out_axes, axis_size=n_lanes)(*leaves[n_traced:])
+
+
+_RUN: dict[str, Callable[..., list[Any]]] = {
+    "scalar": _run_scalar,
+    "contract": _run_contract,
+    "vmap": _run_vmap,
+}

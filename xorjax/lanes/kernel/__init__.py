@@ -1,0 +1,1 @@
+"""Loops of scalars in a Pallas kernel."""

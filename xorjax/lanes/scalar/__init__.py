@@ -1,0 +1,1 @@
+"""Every array element a scalar of its own."""

@@ -1,0 +1,1 @@
+"""Data, models, losses, Keras weights."""

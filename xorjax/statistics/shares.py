@@ -1,0 +1,97 @@
+"""Shares of members, by counts."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from xorjax._checks import named
+from xorjax.ensembles.accumulator import Accumulator
+from xorjax.ensembles.members import Members, Places
+from xorjax.statistics.grouping import CONDITIONS, OfMembers, checked_axes, checked_confidence, groups_of, of_each
+from xorjax.training.results import Result
+
+
+class Shares(NamedTuple):
+    """Shares of members, with intervals; arrays with an axis for each of `by`.
+
+    Attributes:
+      number: members for which it holds.
+      total: members.
+      share: number / total; nan of none.
+      low: lower end of the interval.
+      high: upper end of it.
+    """
+
+    number: Int[np.ndarray, "*groups"]
+    total: Int[np.ndarray, "*groups"]
+    share: Float[np.ndarray, "*groups"]
+    low: Float[np.ndarray, "*groups"]
+    high: Float[np.ndarray, "*groups"]
+
+
+def share(
+    of: str | OfMembers = "solved",
+    *,
+    by: Sequence[str] = (),
+    confidence: float = 0.95,
+    method: Literal["wilson", "exact"] = "wilson",
+) -> Accumulator:
+    """Share of members for which something holds.
+
+    Args:
+      of: "solved", "diverged", "unfinished", "all_right", "validation_all_right", or a function from results to a
+        Boolean for each.
+      by: the axes to keep; one share of all without.
+      confidence: of the interval, between 0 and 1.
+      method: Wilson's score interval (1927), or the exact one of Clopper and Pearson (1934), by SciPy's binomtest.
+
+    Returns:
+      An accumulator of `Shares`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> import optax, xorjax as xj
+    >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+    >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
+    >>> found = xj.train_ensemble(trainer, members, reduce=share("solved", by=["learning_rate"]))
+    >>> found.number, found.total
+    (array([0, 0]), array([10, 10]))
+    """
+    by = checked_axes(by)
+    holds = of if callable(of) else named("of", of, CONDITIONS)
+    named("method", method, {"wilson": None, "exact": None})
+    confidence = checked_confidence(confidence)
+
+    def init(members: Members) -> Any:
+        groups = groups_of(members, by)
+        return groups, np.zeros((2, groups.number), np.int64)
+
+    def update(gathered: Any, results: Result, places: Places) -> Any:
+        groups, counts = gathered
+        group = groups.of(places)
+        true = of_each(holds, results, bool)
+        return groups, counts + np.stack([np.bincount(g, minlength=groups.number) for g in (group[true], group)])
+
+    def finalize(gathered: Any) -> Shares:
+        groups, (number, total) = gathered
+
+        @cache  # of thousands of groups of equal size, many have the same count
+        def limits_of(k: int, n: int) -> tuple[float, float]:
+            return stats.binomtest(k, n).proportion_ci(confidence, method=method) if n else (0.0, 1.0)
+
+        limits = [limits_of(int(k), int(n)) for k, n in zip(number, total, strict=True)]
+        low, high = (np.array(each, float).reshape(groups.shape) for each in zip(*limits, strict=True))
+        with np.errstate(invalid="ignore"):
+            shares = (number / total).reshape(groups.shape)
+        return Shares(number.reshape(groups.shape), total.reshape(groups.shape), shares, low, high)
+
+    return Accumulator(init, update, merged_counts, finalize)
+
+
+def merged_counts(one: Any, other: Any) -> Any:
+    return one[0], one[1] + other[1]

@@ -1,0 +1,1 @@
+"""How members lie on disk."""

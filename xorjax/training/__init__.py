@@ -1,0 +1,1 @@
+"""One network: the pure functions that train it."""

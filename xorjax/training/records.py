@@ -1,0 +1,118 @@
+"""What is recorded while a network trains, and at which epochs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from xorjax._checks import named, real_number, whole_number
+from xorjax.networks.tasks import AnyArray
+from xorjax.training.results import History
+
+Epochs = range | tuple[int, ...]
+EXTRAS = ("predictions", "params", "gradient_norm")
+
+
+class Record(NamedTuple):
+    """What is known of a network at the start of an epoch, before its update; None is not recorded.
+
+    Attributes:
+      loss: on the batch, a scalar.
+      accuracy: share of rows that are classified right, a scalar.
+      predictions: outputs for the rows of the batch, (n, n_out).
+      params: the model's parameters.
+      gradient_norm: Euclidean norm of the gradient of the loss on the whole batch, a scalar.
+      observed: what the trainer's `observe` gives.
+    """
+
+    loss: Float[AnyArray, ""] | None
+    accuracy: Float[AnyArray, ""] | None
+    predictions: Float[AnyArray, "n n_out"] | None = None
+    params: Any = None
+    gradient_norm: Float[AnyArray, ""] | None = None
+    observed: Any = None
+
+
+def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
+    """Epochs for `record_at`: 0, and from 1 to `epochs` about so many in each power of ten, evenly on a log axis.
+
+    Args:
+      epochs: the last, 1 to 2^30.
+      per_decade: how many, above 0. Early on there are fewer, since an epoch is listed once.
+
+    Returns:
+      Epochs in ascending order: the whole numbers next to 10^(i / per_decade), i = 0, 1, 2, …
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+
+    >>> log_spaced(1000)
+    [0, 1, 2, 5, 10, 22, 46, 100, 215, 464, 1000]
+    """
+    epochs = whole_number("epochs", epochs, 1, 2**30)
+    if not 0 < real_number("per_decade", per_decade) <= 2**20:
+        raise ValueError(f"{per_decade=} must be above 0, and at most 2**20.")
+    powers = np.arange(np.ceil(per_decade * np.log10(epochs))) / per_decade
+    return [0, *np.unique([*np.rint(10.0**powers).astype(int), epochs]).tolist()]
+
+
+def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Epochs | None:
+    """The epochs to record, checked.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    if record_every is not None:
+        if record_at is not None:
+            raise ValueError(f"{record_every=} and {record_at=} are given; one of them must be None.")
+        return range(0, epochs, whole_number("record_every", record_every, 1, epochs, "epochs"))
+    if record_at is None:
+        return None
+    if isinstance(record_at, str) or not isinstance(record_at, Sequence | np.ndarray) or np.ndim(record_at) == 0:
+        raise TypeError(f"{record_at=} must be a list of epochs, such as xj.log_spaced({epochs}).")
+    at = tuple(whole_number(f"record_at[{i}]", epoch, 0, epochs, "epochs") for i, epoch in enumerate(record_at))
+    if not at or sorted(set(at)) != list(at):
+        raise ValueError(f"{record_at=} must hold at least one epoch, in ascending order.")
+    return at
+
+
+def checked_extras(record: Any, observe: Any, recorded: Epochs | None) -> tuple[str, ...]:
+    """What is recorded beside loss and accuracy.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
+    if isinstance(record, str) or not isinstance(record, Sequence):
+        raise TypeError(f"{record=} must be a list of names, such as ['params'].")
+    for name in record:
+        named("record", name, dict.fromkeys(EXTRAS))
+    if observe is not None and not callable(observe):
+        raise TypeError(f"{observe=} must be a function of params and hparams.")
+    if recorded is None and (record or observe is not None):
+        given = f"{record=}" if record else f"{observe=}"
+        raise ValueError(f"{given} would have no effect: say when, by record_every or record_at.")
+    return tuple(record)
+
+
+def history_of(
+    recorded: Epochs, records: Record, final: Record, epochs: AnyArray, where: Callable[..., Any] = np.where
+) -> History:
+    """The records of networks, which from the end of their training on are what they ended with.
+
+    Args:
+      recorded: the epochs.
+      records: of each of them, a leading axis after those of `epochs`.
+      final: what the networks ended with.
+      epochs: that they trained, a number or one for each member.
+      where: NumPy's, or JAX's to be traced.
+    """
+    at = np.asarray(recorded, np.int32)
+    has_ended = at >= epochs[..., None]
+
+    def with_end(values: AnyArray, last: AnyArray) -> Any:
+        ended = has_ended.reshape(*has_ended.shape, *[1] * (values.ndim - has_ended.ndim))
+        return where(ended, last[(slice(None),) * (has_ended.ndim - 1) + (None,)], values)
+
+    return History(at, *jax.tree.map(with_end, records, final))
