@@ -59,7 +59,7 @@ def test_a_plan_says_all_of_a_study(tmp_path):
 
 
 def test_the_plans_that_are_shown_are_right(tmp_path):
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     million = read_file(root / "examples/xor_million.toml")
     assert (len(million.seeds), million.how["epochs"], million.axes) == (10**6, 100_000, {"learning_rate": 0.01})
     (shown,) = re.findall(r"```toml\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)

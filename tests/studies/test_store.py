@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 import zarr
-from study_files import contents
+from studies.study_files import contents
 
 import xorjax as xj
 from xorjax.studies import status

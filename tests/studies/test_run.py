@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from study_files import contents
+from studies.study_files import contents
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
@@ -145,11 +146,11 @@ def test_two_studies_never_mix(name, tmp_path):
 def test_a_description_is_the_same_after_other_work(tmp_path):
     study(tmp_path / "a.zarr")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_studies as t; "
-        "t.study(sys.argv[2], progress=lambda at: print(at.trained))"
+        "import sys; sys.path[:0] = sys.argv[2:]; import test_run as t; "
+        "t.study(sys.argv[1], progress=lambda at: print(at.trained))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(__file__).rpartition("/")[0], str(tmp_path / "a.zarr")],
+        [sys.executable, "-c", code, str(tmp_path / "a.zarr"), *map(str, Path(__file__).parents[:2])],
         capture_output=True,
         text=True,
         check=False,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from study_files import contents
+from studies.study_files import contents
 
 import xorjax as xj
 from xorjax import statistics as accumulators
@@ -106,7 +106,10 @@ def free_port():
 def started(n, command):
     """`n` processes of a command, which is a function of where process 0 is, and of their number."""
     coordinator = f"127.0.0.1:{free_port()}"
-    env = {**os.environ, "PYTHONPATH": str(Path(xj.__file__).parents[1])}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, (Path(xj.__file__).parents[1], Path(__file__).parents[1]))),
+    }
     return [
         subprocess.Popen(
             [sys.executable, *command(coordinator, str(number))],

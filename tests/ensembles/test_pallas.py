@@ -19,8 +19,8 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 from jaxlib.mlir import ir
 
 import xorjax as xj
-from xorjax.ensembles.engines.choice import choose
 from xorjax.ensembles.engines import choice, lanes, pallas
+from xorjax.ensembles.engines.choice import choose
 from xorjax.ensembles.rounds import no_epochs
 from xorjax.ensembles.scheduler import engine_for
 from xorjax.lanes.kernel.backends import ROUTES

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from programs import PROGRAMS
+from lanes.programs import PROGRAMS
 
 import xorjax as xj
 from xorjax.lanes.scalar.interpreter import Scalars

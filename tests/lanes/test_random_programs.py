@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
-from random_programs import programs
+from lanes.random_programs import programs
 
 import xorjax as xj
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
-from study_files import contents
+from studies.study_files import contents
 
 import xorjax as xj
 from xorjax.studies.claims import Claims, claimed
@@ -69,12 +69,13 @@ def forked(store):
 def test_killed_at_random_moments_it_goes_on_and_is_the_same(seed, tmp_path):
     whole = tmp_path / "whole.zarr"
     study(whole)
+    paths = Path(xj.__file__).parents[1], Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path), str(KILLS // 2), str(seed)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(xj.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
     )
     assert done.returncode == 0, done.stderr
     found = sorted(tmp_path.glob("[0-9]*.zarr"))

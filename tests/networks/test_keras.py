@@ -11,7 +11,7 @@ import pytest
 
 import xorjax as xj
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 RECORDS = sorted(path.stem for path in DATA.glob("s*.json"))
 BITWISE = {"s1_lr002", "s2_lr05", "s7_lr001"}  # plain SGD on Keras's JAX backend
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from xorjax.cli import examples
 from xorjax.cli.main import app
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").glob("*.toml")])
 NAMES = ", ".join(file.stem for file in FILES)
 
