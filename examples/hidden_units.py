@@ -48,7 +48,7 @@ PUBLISHED = {2: (17.6, 49.1), 4: (55.3, 78.3), 6: (76.8, 92.5), 8: (87.5, 96.8),
 INITIALISERS = {
     "Glorot uniform": jax.nn.initializers.glorot_uniform(),
     "He normal": jax.nn.initializers.he_normal(),
-    "N(0, 1)": xj.normal(1.0),
+    "N(0, 1)": xj.models.normal(1.0),
     "N(0, 0.1²) cut at 2σ": jax.nn.initializers.truncated_normal(0.1),
 }
 OPTIMIZERS = {optax.sgd: [0.1, 1.0], optax.adam: [0.01, 0.1]}  # with their rates
@@ -70,7 +70,7 @@ def shares(hidden, seeds, epochs):
 
     found, between = [], 0
     for optimizer, rates in OPTIMIZERS.items():
-        how = {"epochs": epochs, "loss": xj.sigmoid_cross_entropy, "stop": "solved"}
+        how = {"epochs": epochs, "loss": xj.losses.sigmoid_cross_entropy, "stop": "solved"}
         trainer = xj.trainer(model, XOR, lambda h, of=optimizer: of(h["rate"]), **how)
         members = xj.grid(initialiser=list(range(len(INITIALISERS))), rate=rates, seeds=range(seeds))
         results = xj.train_ensemble(trainer, members)
@@ -84,7 +84,9 @@ def epochs_to_learn(hidden, seeds, epochs, rule):
     """Of each seed, infinite for one that does not learn, by momentum and initial range."""
 
     def model(h):
-        return xj.mlp((2, hidden, 1), kernel_init=xj.uniform(h["range"]), bias_init=xj.uniform(h["range"]))
+        return xj.mlp(
+            (2, hidden, 1), kernel_init=xj.models.uniform(h["range"]), bias_init=xj.models.uniform(h["range"])
+        )
 
     how, rate = {"epochs": epochs, "solved": rule, "stop": "solved"}, 0.25 * XOR.y.size / 2
     trainer = xj.trainer(model, XOR, lambda h: optax.sgd(rate, h["momentum"]), **how)
@@ -151,7 +153,7 @@ def main() -> None:
     print("median epochs by 40-20-40 / to within 0.1, share that learns; by momentum and initial weights")
     print(" H publ." + "".join(f"{f'{m:g}, U(±{r:g})':>18}" for m in MOMENTA for r in RANGES))
     for h in sorted({*LAW} & {*args.hidden}):
-        rules = xj.solved_by_40_20_40(), lambda y_hat, y, loss: jnp.all(jnp.abs(y_hat - y) < 0.1)
+        rules = xj.losses.solved_by_40_20_40(), lambda y_hat, y, loss: jnp.all(jnp.abs(y_hat - y) < 0.1)
         epochs = np.array([epochs_to_learn(h, max(10, args.seeds // 10), args.epochs, rule) for rule in rules])
         medians[h], learning[h] = np.median(epochs, axis=-1), 100 * np.isfinite(epochs[0]).mean(axis=-1)
         each = zip(*medians[h].reshape(2, -1), learning[h].ravel(), strict=True)

@@ -63,24 +63,24 @@ def trainer(model: Callable[[Any], xj.Model], epochs: int) -> xj.Trainer:
         xj.xor(),
         lambda h: optax.sgd(h["learning_rate"], h["momentum"]),
         epochs=epochs,
-        solved=xj.solved_by_40_20_40(),
+        solved=xj.losses.solved_by_40_20_40(),
         stop="solved",
     )
 
 
 def drawn(h: dict[str, Any]) -> xj.Model:
     """All weights and biases from U(−r, r)."""
-    return xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["range"]), bias_init=xj.uniform(h["range"]))
+    return xj.mlp((2, 2, 1), kernel_init=xj.models.uniform(h["range"]), bias_init=xj.models.uniform(h["range"]))
 
 
 def in_slice(h: dict[str, Any]) -> xj.Model:
     """The seed's weights from U(−4, 4), but for one of each hidden unit, which are the place in the slice."""
     model = drawn({"range": 4.0})
 
-    def init(key: jax.Array) -> tuple[xj.Dense, ...]:
+    def init(key: jax.Array) -> tuple[xj.models.Dense, ...]:
         first, second = model.init(key)
         kernel = first.kernel.at[0, 0].set(h["u"]).at[1, 1].set(h["v"])
-        return xj.Dense(kernel, first.bias), second
+        return xj.models.Dense(kernel, first.bias), second
 
     return xj.Model(init, model.apply)
 

@@ -54,7 +54,7 @@ def main() -> None:
             batch(x, y),
             lambda h: optax.sgd(h["learning_rate"]),
             epochs=args.epochs,
-            loss=xj.softmax_cross_entropy,
+            loss=xj.losses.softmax_cross_entropy,
             validation=batch(x_held_out, y_held_out),
         )
         by_rate = accumulators.moments("validation_accuracy", by=["learning_rate"])

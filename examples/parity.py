@@ -60,7 +60,7 @@ def epochs_to_learn(bits, trials, limit, ranges, forms, momenta, solved):
     """Of each trial, infinite where the limit comes first, by initial range, form of the rate and momentum."""
 
     def model(h):
-        initial = xj.uniform(h["range"])
+        initial = xj.models.uniform(h["range"])
         return xj.mlp((bits, 2 * bits, 1), kernel_init=initial, bias_init=initial)
 
     def optimizer(h):
@@ -123,7 +123,7 @@ def main() -> None:
         trials, initial = max(2, round(args.seeds * TRIALS[n])), 2.0 if n == 8 else 2.5
         ranges = [initial] if n > 5 else [initial, initial / 2]
         forms = np.array([(2**n / 2, 1), (2**n, 1), (1, 1), (1, 0), (2**n / 2, 0)])
-        bench, strict = xj.solved_by_40_20_40(), lambda y_hat, y, loss: jnp.all(jnp.abs(y_hat - y) < 0.1)
+        bench, strict = xj.losses.solved_by_40_20_40(), lambda y_hat, y, loss: jnp.all(jnp.abs(y_hat - y) < 0.1)
         epochs = epochs_to_learn(n, trials, args.limit, ranges, forms, MOMENTA, bench)
         means[n], shares[n] = power_mean(epochs[0], 2), np.isfinite(epochs[0]).mean(axis=-1)
         cells = (f"{text(t)} {text(100 * share)}" for t, share in zip(means[n], shares[n], strict=True))

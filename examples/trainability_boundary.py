@@ -67,7 +67,9 @@ def trainer(steps: int) -> xj.Trainer:
     noise = xj.Batch(
         np.asarray(jax.random.normal(key_x, (ROWS, WIDTH))), np.asarray(jax.random.normal(key_y, (ROWS, 1)))
     )
-    overflow = xj.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, ~jnp.isfinite(loss)))
+    overflow = xj.training.StopRule(
+        lambda dtype: (), lambda carried, solved, loss, epoch: (carried, ~jnp.isfinite(loss))
+    )
     return xj.trainer(
         xj.Model(init, apply),
         noise,

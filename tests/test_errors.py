@@ -122,36 +122,48 @@ WRONG = {
         ValueError,
         "y_hat and y have shape (4,); they must have two axes, (n, n_out)",
     ),
-    "a tolerance as text": (lambda: xj.solved_by_loss("0.1"), TypeError, "tolerance='0.1' must be a real number"),
-    "an output range as text": (lambda: xj.solved_by_40_20_40("0"), TypeError, "low='0' must be a real number"),
-    "a tolerance of 0": (lambda: xj.solved_by_loss(0.0), ValueError, "tolerance=0.0 must be above 0"),
-    "a tolerance of nan": (lambda: xj.solved_by_loss(np.nan), ValueError, "tolerance=nan must be above 0"),
-    "an empty output range": (lambda: xj.solved_by_40_20_40(1, 1), ValueError, "low=1 must be below high=1"),
+    "a tolerance as text": (
+        lambda: xj.losses.solved_by_loss("0.1"),
+        TypeError,
+        "tolerance='0.1' must be a real number",
+    ),
+    "an output range as text": (
+        lambda: xj.losses.solved_by_40_20_40("0"),
+        TypeError,
+        "low='0' must be a real number",
+    ),
+    "a tolerance of 0": (lambda: xj.losses.solved_by_loss(0.0), ValueError, "tolerance=0.0 must be above 0"),
+    "a tolerance of nan": (lambda: xj.losses.solved_by_loss(np.nan), ValueError, "tolerance=nan must be above 0"),
+    "an empty output range": (
+        lambda: xj.losses.solved_by_40_20_40(1, 1),
+        ValueError,
+        "low=1 must be below high=1",
+    ),
     # keras
-    "no weights": (lambda: xj.params_from_keras([]), ValueError, "got 0 arrays"),
-    "a kernel without a bias": (lambda: xj.params_from_keras([X]), ValueError, "got 1 arrays"),
+    "no weights": (lambda: xj.keras.params_from_keras([]), ValueError, "got 0 arrays"),
+    "a kernel without a bias": (lambda: xj.keras.params_from_keras([X]), ValueError, "got 1 arrays"),
     "layers that do not follow": (
-        lambda: xj.params_from_keras([np.ones((2, 3)), np.ones(3), np.ones((2, 1)), np.ones(1)]),
+        lambda: xj.keras.params_from_keras([np.ones((2, 3)), np.ones(3), np.ones((2, 1)), np.ones(1)]),
         ValueError,
         "weights of layer 1 must be a kernel (3, n_out) and a bias (n_out,), got shapes (2, 1) and (1,)",
     ),
     "whole-number weights": (
-        lambda: xj.params_from_keras([np.ones((2, 1), int), np.ones(1)]),
+        lambda: xj.keras.params_from_keras([np.ones((2, 1), int), np.ones(1)]),
         ValueError,
         "weights of layer 0 must be real floats, got int64 and float64",
     ),
     "weights that are a number": (
-        lambda: xj.params_from_keras(5),
+        lambda: xj.keras.params_from_keras(5),
         TypeError,
         "weights must be a list of arrays or the",
     ),
     "nan for weights": (
-        lambda: xj.params_from_keras([np.full((2, 1), np.nan), np.ones(1)]),
+        lambda: xj.keras.params_from_keras([np.full((2, 1), np.nan), np.ones(1)]),
         ValueError,
         "weights of layer 0 must be finite",
     ),
-    "no such file": (lambda: xj.params_from_keras("no.keras"), FileNotFoundError, "no.keras"),
-    "params of another kind": (lambda: xj.params_to_keras([X]), TypeError, "Dense(kernel, bias)"),
+    "no such file": (lambda: xj.keras.params_from_keras("no.keras"), FileNotFoundError, "no.keras"),
+    "params of another kind": (lambda: xj.keras.params_to_keras([X]), TypeError, "Dense(kernel, bias)"),
     # trainer
     "a model that is none": (
         lambda: train(model="mlp"),
@@ -228,7 +240,7 @@ WRONG = {
     "records at one number": (
         lambda: train(record_at=2),
         TypeError,
-        "record_at=2 must be a list of epochs, such as xj.log_spaced(3)",
+        "record_at=2 must be a list of epochs, such as xj.training.log_spaced(3)",
     ),
     "a record past the end": (
         lambda: train(record_at=[0, 4]),
@@ -260,8 +272,8 @@ WRONG = {
         ValueError,
         "observe(params, hparams) failed for params=",
     ),
-    "log-spaced epochs to none": (lambda: xj.log_spaced(0), ValueError, "epochs=0 must be between 1 and"),
-    "no log-spaced epochs": (lambda: xj.log_spaced(9, 0), ValueError, "per_decade=0 must be above 0"),
+    "log-spaced epochs to none": (lambda: xj.training.log_spaced(0), ValueError, "epochs=0 must be between 1 and"),
+    "no log-spaced epochs": (lambda: xj.training.log_spaced(9, 0), ValueError, "per_decade=0 must be above 0"),
     "a threshold in words": (lambda: train(threshold="half"), TypeError, "threshold='half' must be a real number"),
     "a sample of half": (lambda: train(resample=0.5), TypeError, "resample=0.5 must be True or False"),
     "validation on what is no batch": (
@@ -274,15 +286,23 @@ WRONG = {
         ValueError,
         "validation.x has 3 columns and batch.x has 2; they must be equal",
     ),
-    "half of the rows and more": (lambda: xj.split(XOR, 1.5), ValueError, "share=1.5 must be between 0 and 1"),
-    "rows of a split in words": (lambda: xj.split(XOR, "half"), TypeError, "share='half' must be a real number"),
+    "half of the rows and more": (
+        lambda: xj.tasks.split(XOR, 1.5),
+        ValueError,
+        "share=1.5 must be between 0 and 1",
+    ),
+    "rows of a split in words": (
+        lambda: xj.tasks.split(XOR, "half"),
+        TypeError,
+        "share='half' must be a real number",
+    ),
     "one row to split": (
-        lambda: xj.split(xj.Batch(np.ones((1, 2)), np.ones((1, 1))), 0.5),
+        lambda: xj.tasks.split(xj.Batch(np.ones((1, 2)), np.ones((1, 1))), 0.5),
         ValueError,
         "batch has 1 row; at least two are wanted",
     ),
     "softmax of one output": (
-        lambda: train(loss=xj.softmax_cross_entropy),
+        lambda: train(loss=xj.losses.softmax_cross_entropy),
         ValueError,
         "logits have shape (4, 1); softmax is of at least two outputs",
     ),
@@ -296,7 +316,7 @@ WRONG = {
     "a stop that is no text": (
         lambda: train(stop=None),
         TypeError,
-        "stop=None must be 'never', 'solved', a StopRule such as xj.plateau(100), or a list of these",
+        "stop=None must be 'never', 'solved', a StopRule such as xj.training.plateau(100), or a list of these",
     ),
     "a loss by name": (lambda: train(loss="mse"), TypeError, "loss='mse' must be a function"),
     "a loss for each row": (
@@ -306,20 +326,22 @@ WRONG = {
     ),
     "a rule that answers with a number": (
         lambda: train(
-            stop=xj.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, loss))
+            stop=xj.training.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, loss))
         ).init(KEY),
         ValueError,
         "stop.update must answer with a Boolean scalar, got ShapeDtypeStruct(shape=(), dtype=float32)",
     ),
     "a rule that carries something else": (
         lambda: train(
-            stop=xj.StopRule(lambda dtype: np.int32(0), lambda carried, solved, loss, epoch: (loss, solved))
+            stop=xj.training.StopRule(
+                lambda dtype: np.int32(0), lambda carried, solved, loss, epoch: (loss, solved)
+            )
         ).init(KEY),
         ValueError,
         "stop.update must carry on what stop.init gives",
     ),
     "a plateau without end": (
-        lambda: xj.plateau(3, np.inf),
+        lambda: xj.training.plateau(3, np.inf),
         ValueError,
         "improvement=inf must be 0 or more, and finite",
     ),
@@ -506,9 +528,21 @@ WRONG = {
         ValueError,
         "must have each device once",
     ),
-    "the members of no number": (lambda: xj.members_here(10.5, None), TypeError, "total=10.5 must be a whole"),
-    "the members of none": (lambda: xj.members_here(-3, None), ValueError, "total=-3 must be between 1 and"),
-    "the members on a number": (lambda: xj.members_here(10, 8), TypeError, "mesh=8 must be a jax.sharding.Mesh"),
+    "the members of no number": (
+        lambda: xj.ensembles.members_here(10.5, None),
+        TypeError,
+        "total=10.5 must be a whole",
+    ),
+    "the members of none": (
+        lambda: xj.ensembles.members_here(-3, None),
+        ValueError,
+        "total=-3 must be between 1 and",
+    ),
+    "the members on a number": (
+        lambda: xj.ensembles.members_here(10, 8),
+        TypeError,
+        "mesh=8 must be a jax.sharding.Mesh",
+    ),
     "an unknown engine": (
         lambda: ensemble([0], engine="vmaps"),
         ValueError,
@@ -592,9 +626,17 @@ WRONG = {
         "rate=uniform has parameters for which it has no median",
     ),
     # stopping
-    "a plateau of no epochs": (lambda: xj.plateau(0), ValueError, "epochs=0 must be between 1 and"),
-    "a plateau that falls": (lambda: xj.plateau(5, -0.1), ValueError, "improvement=-0.1 must be 0 or more"),
-    "a plateau by nan": (lambda: xj.plateau(5, float("nan")), ValueError, "improvement=nan must be 0 or more"),
+    "a plateau of no epochs": (lambda: xj.training.plateau(0), ValueError, "epochs=0 must be between 1 and"),
+    "a plateau that falls": (
+        lambda: xj.training.plateau(5, -0.1),
+        ValueError,
+        "improvement=-0.1 must be 0 or more",
+    ),
+    "a plateau by nan": (
+        lambda: xj.training.plateau(5, float("nan")),
+        ValueError,
+        "improvement=nan must be 0 or more",
+    ),
     "a list with an unknown stop": (
         lambda: train(stop=["solved", "plateau"]),
         ValueError,
@@ -715,7 +757,7 @@ def test_files_that_keras_did_not_write(tmp_path, content):
     path = tmp_path / "bad.keras"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.keras.* is not a \.keras or \.weights\.h5 file of Keras 3"):
-        xj.params_from_keras(path)
+        xj.keras.params_from_keras(path)
 
 
 @pytest.mark.parametrize("name", ["conv2d/vars/0", "sequential/layers/dense/vars/0", "dense_2/quantized/vars/0"])
@@ -724,10 +766,10 @@ def test_a_file_whose_layers_are_not_dense_in_a_row(tmp_path, name):
     with h5py.File(path, "w") as file:
         file["layers/dense/vars/0"], file["layers/dense/vars/1"] = np.ones((3, 3)), np.ones(3)
         file["layers/dropout/seed_generator/vars/0"] = np.zeros(2, np.uint32)
-        assert len(xj.params_from_keras([file["layers/dense/vars/0"], file["layers/dense/vars/1"]])) == 1
+        assert len(xj.keras.params_from_keras([file["layers/dense/vars/0"], file["layers/dense/vars/1"]])) == 1
         file[f"layers/{name}"] = np.ones((3, 3))
     with pytest.raises(ValueError, match=rf"'{name}' is not a variable of a Dense layer in a row"):
-        xj.params_from_keras(path)
+        xj.keras.params_from_keras(path)
 
 
 def test_a_damaged_file_is_one_error_whatever_the_damage(tmp_path):
@@ -740,7 +782,7 @@ def test_a_damaged_file_is_one_error_whatever_the_damage(tmp_path):
         content[places] = rng.integers(0, 256, 40)
         path.write_bytes(content.tobytes())
         try:
-            xj.params_from_keras(path)
+            xj.keras.params_from_keras(path)
         except ValueError as error:
             refused += "weights" in str(error)
     assert refused > 30

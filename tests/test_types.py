@@ -16,12 +16,12 @@ import jax, numpy as np, optax
 
 def program():
     trainer = xj.trainer(
-        lambda h: xj.mlp((3, 4, 1), hidden="tanh", kernel_init=xj.uniform(h["scale"])), xj.parity(3),
+        lambda h: xj.mlp((3, 4, 1), hidden="tanh", kernel_init=xj.models.uniform(h["scale"])), xj.parity(3),
         lambda h: optax.sgd(h["learning_rate"]), epochs=9, batch_size=3, record_every=2, stop="solved")
     hparams = {"learning_rate": 0.5, "scale": np.linspace(0.1, 2, 5)}
     results = xj.train_ensemble(trainer, range(5), hparams, chunk_size=2)
     params = xj.mlp((2, 2, 1)).init(jax.random.key(0))
-    xj.params_from_keras(xj.params_to_keras(params)), xj.summary(params)
+    xj.keras.params_from_keras(xj.keras.params_to_keras(params)), xj.summary(params)
     xj.accuracy(np.zeros((4, 2)), np.ones((4, 2)))
     statistics.proportion(results.accuracy == 1), statistics.quantiles(results.loss, [0.5])
     statistics.survival_curve(results.solved_epoch, 9), statistics.epochs_to_solve(results.solved_epoch, [0.5])

@@ -1,100 +1,86 @@
-"""Train a tiny neural network a million times: pure functions in JAX, and seed ensembles of them."""
+"""Train a tiny neural network a million times: a functional JAX kernel for seed ensembles.
 
+Every program is written for one network; `train_ensemble` and `lane_vmap` add the members. The package has nine
+layers, and each imports only the layers below it:
+
+    cli/         the command `xorjax`: options in, the library at work, words out
+    reports/     results as tables, figures, one HTML page
+    studies/     grids of members in a store on disk; studies/store/ is how they lie there
+    statistics/  what many networks say together; streaming
+    ensembles/   many networks: who they are; cores and devices; ensembles/engines/
+    training/    one network: the pure functions that train it
+    networks/    data, models, losses, Keras weights
+    lanes/       lane_vmap, scalarize, kernels: stand alone, import nothing else of xorjax
+
+Start with `trainer`, which describes how one network is trained, and `train_ensemble`, which trains many. The
+names used most are here; the rest are in the namespaces: `xj.losses`, `xj.models`, `xj.tasks`, `xj.keras`,
+`xj.lanes`, `xj.training`, `xj.ensembles`, `xj.statistics` and `xj.studies`. The docstring of each is its guide.
+
+>>> import optax, xorjax as xj
+>>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(1.0), epochs=10)
+>>> xj.train_ensemble(trainer, seeds=range(3)).predictions.shape
+(3, 4, 1)
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.devices import members_here
-from xorjax.ensembles.ensemble import replay, train_blocks, train_ensemble
-from xorjax.ensembles.members import Members, grid, random_search
-from xorjax.lanes.scalar.interpreter import scalar_operations, scalarize
-from xorjax.lanes.transform import Explanation, explain, lane_vmap
-from xorjax.networks.keras import params_from_keras, params_to_keras
-from xorjax.networks.losses import (
-    accuracy,
-    mse,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-    solved_by_40_20_40,
-    solved_by_loss,
-)
-from xorjax.networks.models import Dense, Model, mlp, normal, summary, uniform
-from xorjax.networks.tasks import Batch, parity, split, truth_table, xor
-from xorjax.training.records import Record, log_spaced
-from xorjax.training.results import History, Outcome, Result
-from xorjax.training.stopping import StopRule, plateau
-from xorjax.training.trainer import State, Trainer, trainer
-from xorjax.training.updates import Info
+from xorjax import ensembles, lanes, networks, statistics, training
+from xorjax.ensembles import Members, grid, random_search, replay, train_ensemble
+from xorjax.lanes import lane_vmap
+from xorjax.networks import keras, losses, models, tasks
+from xorjax.networks.losses import accuracy, mse
+from xorjax.networks.models import Model, mlp, summary
+from xorjax.networks.tasks import Batch, parity, truth_table, xor
+from xorjax.training import Outcome, Result, Trainer
+from xorjax.training.trainer import trainer
 
 if TYPE_CHECKING:
-    from xorjax.studies.dataset import open_study
-    from xorjax.studies.run import run_study
-    from xorjax.studies.verify import verify_study
-
-__version__ = "0.1.0"
+    from xorjax import reports, studies
+    from xorjax.studies import open_study, run_study
 
 __all__ = [
-    "Accumulator",
     "Batch",
-    "Dense",
-    "Explanation",
-    "History",
-    "Info",
     "Members",
     "Model",
     "Outcome",
-    "Record",
     "Result",
-    "State",
-    "StopRule",
     "Trainer",
     "accuracy",
-    "explain",
+    "ensembles",
     "grid",
+    "keras",
     "lane_vmap",
-    "log_spaced",
-    "members_here",
+    "lanes",
+    "losses",
     "mlp",
+    "models",
     "mse",
-    "normal",
+    "networks",
     "open_study",
-    "params_from_keras",
-    "params_to_keras",
     "parity",
-    "plateau",
     "random_search",
     "replay",
+    "reports",
     "run_study",
-    "scalar_operations",
-    "scalarize",
-    "sigmoid_cross_entropy",
-    "softmax_cross_entropy",
-    "solved_by_40_20_40",
-    "solved_by_loss",
-    "split",
+    "statistics",
+    "studies",
     "summary",
-    "train_blocks",
+    "tasks",
     "train_ensemble",
     "trainer",
+    "training",
     "truth_table",
-    "uniform",
-    "verify_study",
     "xor",
 ]
 
-_OF_STUDIES = {"open_study": "dataset", "run_study": "run", "verify_study": "verify"}
-
 
 def __getattr__(name: str) -> Any:
-    """Studies want zarr and xarray, which take time to import and are an extra."""
-    if name not in _OF_STUDIES:
-        raise AttributeError(f"module 'xorjax' has no attribute {name!r}")
-    from importlib import import_module
-
-    try:
-        return getattr(import_module(f"xorjax.studies.{_OF_STUDIES[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name not in ("zarr", "xarray"):
-            raise
-        raise ModuleNotFoundError(
-            f"xj.{name} needs {error.name}: pip install 'xorjax[study]'", name=error.name
-        ) from None
+    """Import `studies` and `reports` at their first use: they need extras, which take time to import."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("xorjax")
+    if name in ("studies", "reports"):
+        return import_module(f"xorjax.{name}")
+    if name in ("open_study", "run_study"):
+        return getattr(import_module("xorjax.studies"), name)
+    raise AttributeError(f"module 'xorjax' has no attribute {name!r}")

@@ -29,7 +29,7 @@ def measure(way: str, members: int) -> None:
 
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.01), epochs=1_000)
     if way == "train_blocks":
-        deque(xj.train_blocks(trainer, range(members)), maxlen=0)
+        deque(xj.ensembles.train_blocks(trainer, range(members)), maxlen=0)
     else:
         xj.train_ensemble(trainer, range(members))
     print(peak() - before)

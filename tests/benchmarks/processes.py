@@ -39,7 +39,7 @@ def serve(mesh, rounds: int) -> None:
     for _ in range(rounds):
         sys.stdin.readline()
         begun = time.perf_counter()
-        for _ in xj.train_blocks(trainer, range(MEMBERS), mesh=mesh):
+        for _ in xj.ensembles.train_blocks(trainer, range(MEMBERS), mesh=mesh):
             pass
         print(time.perf_counter() - begun, flush=True)
 

@@ -70,7 +70,7 @@ def process(coordinator, n, number, task):
     """What one process does; run by `started`."""
     with cluster.joined(coordinator, int(n), int(number)) as mesh:
         if task == "members":
-            share = xj.members_here(N, mesh)
+            share = xj.ensembles.members_here(N, mesh)
             results = xj.train_ensemble(made(), members(), mesh=mesh)
             assert len(results.loss) == share.stop - share.start
             leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(results)]

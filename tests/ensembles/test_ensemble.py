@@ -101,7 +101,7 @@ def test_more_records_than_fit_one_round_are_all_kept():
 
 def test_hyper_parameters_are_shared_or_one_for_each_member():
     trainer = xj.trainer(
-        lambda h: xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["scale"])),
+        lambda h: xj.mlp((2, 2, 1), kernel_init=xj.models.uniform(h["scale"])),
         XOR,
         lambda h: optax.sgd(h["optimizer"]["learning_rate"], h["optimizer"]["momentum"]),
         epochs=60,
@@ -234,7 +234,7 @@ def test_an_interrupt_stops_the_work_within_a_round(error):
 
 
 def test_blocks_come_in_order_and_closing_stops_the_rest():
-    blocks = xj.train_blocks(TRAINER, range(10**9), RATE, chunk_size=1)
+    blocks = xj.ensembles.train_blocks(TRAINER, range(10**9), RATE, chunk_size=1)
     where, first = next(blocks)
     size = where.stop
     assert where == slice(0, size)
@@ -335,7 +335,7 @@ import optax
 import xorjax as xj
 trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=2)
 for members in (1_000, int(sys.argv[1])):
-    for _ in xj.train_blocks(trainer, range(members), chunk_size=1000):
+    for _ in xj.ensembles.train_blocks(trainer, range(members), chunk_size=1000):
         pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

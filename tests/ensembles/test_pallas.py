@@ -54,7 +54,7 @@ TRAINERS = {
     "noise by keys": partial(trainer, optax.noisy_sgd),
     "three units": partial(trainer, model=xj.mlp((2, 3, 1))),
     "ReLU, cross-entropy": partial(
-        trainer, model=xj.mlp((2, 4, 1), hidden="relu", output="linear"), loss=xj.sigmoid_cross_entropy
+        trainer, model=xj.mlp((2, 4, 1), hidden="relu", output="linear"), loss=xj.losses.sigmoid_cross_entropy
     ),
     "Lion": partial(trainer, optax.lion),
     "updates if finite": partial(trainer, lambda rate: optax.apply_if_finite(optax.sgd(rate), 3)),
@@ -72,7 +72,7 @@ TRAINERS = {
     "bootstrap": partial(trainer, resample=True),
     "records": partial(trainer, record_every=7),
     "stops when solved": partial(trainer, partial(optax.sgd, momentum=0.9), epochs=400, stop="solved"),
-    "stops on a plateau": partial(trainer, stop=xj.plateau(20, 1e-3)),
+    "stops on a plateau": partial(trainer, stop=xj.training.plateau(20, 1e-3)),
 }
 
 

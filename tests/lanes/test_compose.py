@@ -54,7 +54,7 @@ def lane_vmaps(**options):
     return {depth: partial(xj.lane_vmap, depth=depth, **options) for depth in DEPTHS}
 
 
-MAPS = {**lane_vmaps(), "scalarize": lambda fn, *axes: jax.vmap(xj.scalarize(fn), *axes)}
+MAPS = {**lane_vmaps(), "scalarize": lambda fn, *axes: jax.vmap(xj.lanes.scalarize(fn), *axes)}
 AROUND = {
     "jit": lambda vmap: jax.jit(vmap(net)),
     "grad around": lambda vmap: jax.grad(lambda w, x: jnp.sum(vmap(loss)(w, x)), argnums=(0, 1)),
@@ -120,8 +120,8 @@ def test_what_is_closed_over_is_differentiated(name, way):
 @by_depth
 def test_scalarize_within_lane_vmap_and_within_itself_changes_nothing(depth):
     wanted = jax.vmap(net)(W, X)
-    assert_alike(xj.lane_vmap(xj.scalarize(net), depth=depth)(W, X), wanted)
-    assert_alike(jax.vmap(xj.scalarize(xj.scalarize(net)))(W, X), wanted)
+    assert_alike(xj.lane_vmap(xj.lanes.scalarize(net), depth=depth)(W, X), wanted)
+    assert_alike(jax.vmap(xj.lanes.scalarize(xj.lanes.scalarize(net)))(W, X), wanted)
 
 
 SHARDED = """
@@ -152,7 +152,9 @@ def test_members_sharded_over_devices():
 
 def test_a_scalarized_step_lowers_within_a_pallas_kernel():
     """Every array that Pallas sees is a vector over the members: what is small is scalars before vmap."""
-    step = jax.vmap(xj.scalarize(lambda w: w - 0.1 * jax.grad(lambda w: jnp.sum(jnp.tanh(CONSTANT @ w) ** 2))(w)))
+    step = jax.vmap(
+        xj.lanes.scalarize(lambda w: w - 0.1 * jax.grad(lambda w: jnp.sum(jnp.tanh(CONSTANT @ w) ** 2))(w))
+    )
 
     def kernel(w_ref, out_ref):
         w = jnp.stack([w_ref[i] for i in range(4)], -1).reshape(-1, 2, 2)
@@ -169,7 +171,7 @@ def test_a_scalarized_step_lowers_within_a_pallas_kernel():
 
 
 def test_a_scalarized_step_takes_references_apart_without_vmap():
-    step = xj.scalarize(lambda w: w - 0.1 * jax.grad(lambda w: jnp.sum(jnp.tanh(CONSTANT @ w) ** 2))(w))
+    step = xj.lanes.scalarize(lambda w: w - 0.1 * jax.grad(lambda w: jnp.sum(jnp.tanh(CONSTANT @ w) ** 2))(w))
 
     def kernel(w_ref, out_ref):
         new = step(jnp.stack([jnp.stack([w_ref[0], w_ref[1]]), jnp.stack([w_ref[2], w_ref[3]])]))
@@ -234,7 +236,7 @@ def test_weak_types_in_stay_weak(depth):
 
     assert_alike(xj.lane_vmap(fn, depth=depth)(weak, half), jax.vmap(fn)(weak, half))
     assert_alike(xj.lane_vmap(fn, (None, 0), depth=depth)(2.0, half), jax.vmap(fn, (None, 0))(2.0, half))
-    assert_alike(xj.scalarize(fn)(2.0, half), fn(jnp.asarray(2.0), half))
+    assert_alike(xj.lanes.scalarize(fn)(2.0, half), fn(jnp.asarray(2.0), half))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint32])
@@ -245,8 +247,8 @@ def test_whole_numbers_divided_while_tracing_are_those_divided_later(divide, dty
         [limits.min, limits.min + 1, 0, 1, 2, 7, limits.max] + [-1, -2, -7] * (limits.min < 0), dtype
     )
     a, b = (x.ravel() for x in np.meshgrid(numbers, numbers))
-    assert xj.scalar_operations(lambda: divide(a, b)) == 0
-    np.testing.assert_array_equal(xj.scalarize(lambda: divide(a, b))(), divide(jnp.asarray(a), b))
+    assert xj.lanes.scalar_operations(lambda: divide(a, b)) == 0
+    np.testing.assert_array_equal(xj.lanes.scalarize(lambda: divide(a, b))(), divide(jnp.asarray(a), b))
 
 
 @pytest.mark.lenient
@@ -340,7 +342,7 @@ def test_wrong_options():
     with pytest.raises(ValueError, match=r"depth='deep' must be one of 'auto', 'scalar', 'contract'"):
         xj.lane_vmap(net, depth="deep")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="fn=3 must be a function"):
-        xj.scalarize(3)  # pyright: ignore[reportArgumentType]
+        xj.lanes.scalarize(3)  # pyright: ignore[reportArgumentType]
 
 
 # What it costs.
@@ -348,17 +350,17 @@ def test_wrong_options():
 
 def test_operations_are_counted():
     x, w = jnp.zeros(3), jnp.zeros((2, 2))
-    assert xj.scalar_operations(lambda x: x * x, x) == 3
-    assert xj.scalar_operations(lambda x: x[::-1].reshape(3, 1), x) == 0
-    assert xj.scalar_operations(lambda w: w @ w, w) == 4 * (2 + 1)
-    assert xj.scalar_operations(lambda x: jnp.sin(x) * jnp.sin(x[::-1]), x) == 3 + 3  # each sine is written once
-    assert xj.scalar_operations(lambda a, b: a @ b, w, w) == 4 * (2 + 1)
-    assert xj.scalar_operations(jnp.sum, w) == 3
-    assert xj.scalar_operations(lambda w: CONSTANT @ w, w) == 6 + 4  # of its zeros, with each weight
-    assert xj.scalar_operations(lambda w: CONSTANT @ w, w, assume_finite=True) == 2
-    assert xj.scalar_operations(lambda x: lax.fori_loop(0, 9, lambda i, x: x * 2, x), x) == 3 + 1
-    assert xj.scalar_operations(lambda x: jnp.zeros(3) + jnp.arange(3.0) * 2, x) == 0
-    assert xj.scalar_operations(lambda x: x + x, jax.ShapeDtypeStruct((7,), jnp.float32)) == 7
+    assert xj.lanes.scalar_operations(lambda x: x * x, x) == 3
+    assert xj.lanes.scalar_operations(lambda x: x[::-1].reshape(3, 1), x) == 0
+    assert xj.lanes.scalar_operations(lambda w: w @ w, w) == 4 * (2 + 1)
+    assert xj.lanes.scalar_operations(lambda x: jnp.sin(x) * jnp.sin(x[::-1]), x) == 3 + 3  # each sine once
+    assert xj.lanes.scalar_operations(lambda a, b: a @ b, w, w) == 4 * (2 + 1)
+    assert xj.lanes.scalar_operations(jnp.sum, w) == 3
+    assert xj.lanes.scalar_operations(lambda w: CONSTANT @ w, w) == 6 + 4  # of its zeros, with each weight
+    assert xj.lanes.scalar_operations(lambda w: CONSTANT @ w, w, assume_finite=True) == 2
+    assert xj.lanes.scalar_operations(lambda x: lax.fori_loop(0, 9, lambda i, x: x * 2, x), x) == 3 + 1
+    assert xj.lanes.scalar_operations(lambda x: jnp.zeros(3) + jnp.arange(3.0) * 2, x) == 0
+    assert xj.lanes.scalar_operations(lambda x: x + x, jax.ShapeDtypeStruct((7,), jnp.float32)) == 7
 
 
 @pytest.mark.parametrize(
@@ -366,34 +368,34 @@ def test_operations_are_counted():
 )
 def test_zeros_times_what_may_not_be_finite_are_not_assumed_to_be_zeros(fn):
     x, zeros = jnp.zeros(2), jnp.zeros(2)
-    assert jnp.isnan(xj.scalarize(lambda x: zeros * fn(x), assume_finite=True)(x)).all()
-    assert xj.scalar_operations(lambda x: zeros * jnp.tanh(3 * x - 1), x, assume_finite=True) == 6
+    assert jnp.isnan(xj.lanes.scalarize(lambda x: zeros * fn(x), assume_finite=True)(x)).all()
+    assert xj.lanes.scalar_operations(lambda x: zeros * jnp.tanh(3 * x - 1), x, assume_finite=True) == 6
 
 
 def test_large_arrays_pass_a_barrier_whole():
-    jaxpr = jax.make_jaxpr(xj.scalarize(lambda x: lax.optimization_barrier(x) * 2))(jnp.zeros(5_000))
+    jaxpr = jax.make_jaxpr(xj.lanes.scalarize(lambda x: lax.optimization_barrier(x) * 2))(jnp.zeros(5_000))
     assert len(jaxpr.eqns) <= 3
 
 
 def test_too_many_operations_are_refused_by_their_number():
     w = jnp.ones((4, 4))
     with pytest.raises(ValueError, match=r"matmul may need up to 128 scalar operations.* max_operations=100"):
-        xj.scalarize(jnp.matmul, max_operations=100)(w, w)
-    assert_alike(xj.scalarize(jnp.matmul, max_operations=128)(w, w), w @ w)
+        xj.lanes.scalarize(jnp.matmul, max_operations=100)(w, w)
+    assert_alike(xj.lanes.scalarize(jnp.matmul, max_operations=128)(w, w), w @ w)
 
 
 def test_explanations_name_the_depth_and_compile_nothing(compilations):
     shapes = {n: jax.ShapeDtypeStruct((8, n, n), np.float32) for n in (2, 8, 64)}
-    found = {n: xj.explain(jnp.matmul, shape, shape) for n, shape in shapes.items()}
+    found = {n: xj.lanes.explain(jnp.matmul, shape, shape) for n, shape in shapes.items()}
     assert {n: e.depth for n, e in found.items()} == {2: "scalar", 8: "contract", 64: "vmap"}
     assert all(e.operations == 2 * n**3 and f"{2 * n**3:,}" in e.why for n, e in found.items())
-    assert xj.explain(jnp.matmul, shapes[8], np.ones((8, 8)), in_axes=(0, None)).depth == "contract"
+    assert xj.lanes.explain(jnp.matmul, shapes[8], np.ones((8, 8)), in_axes=(0, None)).depth == "contract"
     assert not compilations
 
 
 def test_blocks_of_large_members_are_small():
     def lanes(fn, *shape):
-        return xj.explain(fn, jax.ShapeDtypeStruct((2, *shape), np.float32)).lanes
+        return xj.lanes.explain(fn, jax.ShapeDtypeStruct((2, *shape), np.float32)).lanes
 
     assert lanes(lambda x: x * 2) == 4_096
     assert lanes(jnp.sin, 100) == 320
@@ -489,7 +491,7 @@ def are_scalars(variables):
 @pytest.mark.parametrize("fn", [sgd_step, sgd_loop])
 def test_nothing_but_scalars_is_left_of_a_training_step(fn):
     params = MODEL.init(jax.random.key(0))
-    jaxpr = jax.make_jaxpr(xj.scalarize(fn))(params, OPTIMIZER.init(params)).jaxpr
+    jaxpr = jax.make_jaxpr(xj.lanes.scalarize(fn))(params, OPTIMIZER.init(params)).jaxpr
     found = list(equations(jaxpr))
     names = {eqn.primitive.name for eqn, _ in found}
     assert names.isdisjoint({"dot_general", "reduce_sum", "transpose", "gather", "select_and_gather_add"})

@@ -41,7 +41,7 @@ def check(got, wanted, exact, factor=1):
 
 
 WAYS = {
-    "scalarize": lambda fn: jax.jit(jax.vmap(xj.scalarize(fn))),
+    "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
     "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
 }

@@ -17,7 +17,7 @@ import xorjax as xj
 MEMBERS = 5
 pytestmark = [pytest.mark.lenient, pytest.mark.usefixtures("quick_compiler")]
 WAYS = {
-    "scalarize": lambda fn: jax.jit(jax.vmap(xj.scalarize(fn))),
+    "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
     "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
 }

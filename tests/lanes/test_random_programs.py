@@ -16,7 +16,7 @@ few = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, Hea
 
 
 def ways(fn, in_axes):
-    yield jax.jit(jax.vmap(xj.scalarize(fn), in_axes))
+    yield jax.jit(jax.vmap(xj.lanes.scalarize(fn), in_axes))
     for depth in DEPTHS:
         yield xj.lane_vmap(fn, in_axes, depth=depth)
 

@@ -43,7 +43,7 @@ def record(name):
         optimizer = make[keras["optimizer"]["class_name"]](config["learning_rate"])
     else:
         optimizer = optax.sgd(keras["learning_rate"], keras["momentum"] or None)
-    return keras, xj.params_from_keras(weights), optimizer
+    return keras, xj.keras.params_from_keras(weights), optimizer
 
 
 def trained(name):
@@ -101,15 +101,15 @@ def test_plain_sgd_follows_keras_bit_for_bit(name):
 @pytest.mark.parametrize("name", ["deep.keras", "deep.weights.h5"])
 def test_saved_models_give_the_weights_in_the_order_of_the_layers(name):
     weights = [np.array(w, np.float32) for w in json.loads((DATA / "deep.json").read_text())]
-    params = xj.params_from_keras(DATA / name)
+    params = xj.keras.params_from_keras(DATA / name)
     assert len(params) == 13
-    for ours, theirs in zip(xj.params_to_keras(params), weights, strict=True):
+    for ours, theirs in zip(xj.keras.params_to_keras(params), weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert isinstance(ours, np.ndarray)
 
 
 def test_weights_go_to_keras_and_back():
-    params = xj.mlp((3, 4, 2), bias_init=xj.normal(1.0)).init(jax.random.key(0))
-    weights = xj.params_to_keras(params)
+    params = xj.mlp((3, 4, 2), bias_init=xj.models.normal(1.0)).init(jax.random.key(0))
+    weights = xj.keras.params_to_keras(params)
     assert [w.shape for w in weights] == [(3, 4), (4,), (4, 2), (2,)]
-    jax.tree.map(np.testing.assert_array_equal, xj.params_from_keras(weights), params)
+    jax.tree.map(np.testing.assert_array_equal, xj.keras.params_from_keras(weights), params)

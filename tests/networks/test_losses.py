@@ -32,18 +32,18 @@ def test_cross_entropies_are_those_of_the_probabilities(pair):
         shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         one_hot = np.eye(logits.shape[1])[other.argmax(axis=1)]
         wanted = -(one_hot * np.log(shares)).sum(axis=1).mean()
-        np.testing.assert_allclose(xj.softmax_cross_entropy(logits, one_hot), wanted, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(xj.losses.softmax_cross_entropy(logits, one_hot), wanted, rtol=1e-9, atol=1e-12)
         odds, y = 1 / (1 + np.exp(-logits)), other > 0
         wanted = -np.mean(np.where(y, np.log(odds), np.log(1 / (1 + np.exp(logits)))))
-        np.testing.assert_allclose(xj.sigmoid_cross_entropy(logits, y), wanted, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(xj.losses.sigmoid_cross_entropy(logits, y), wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_threshold_of_odds():
     logits, y = jnp.array([[0.1], [-0.1], [0.0], [0.6]]), jnp.array([[1.0], [0.0], [0.0], [1.0]])
     assert xj.accuracy(logits, y, threshold=0) == 1
     assert xj.accuracy(logits, y) == 0.75
-    assert xj.solved_by_loss(threshold=0)(logits, y, jnp.float32(0))
-    assert not xj.solved_by_loss()(logits, y, jnp.float32(0))
+    assert xj.losses.solved_by_loss(threshold=0)(logits, y, jnp.float32(0))
+    assert not xj.losses.solved_by_loss()(logits, y, jnp.float32(0))
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_targets_take_the_dtype_of_the_predictions():
 @pytest.mark.parametrize(
     ("rule", "outputs", "holds"),
     [
-        (xj.solved_by_loss(), [0.05, 0.95, 0.95, 0.05], True),
-        (xj.solved_by_loss(), [0.15, 0.85, 0.85, 0.15], False),  # right, and a loss above 0.01
-        (xj.solved_by_loss(0.03), [0.15, 0.85, 0.85, 0.15], True),
-        (xj.solved_by_loss(1.0), [0.05, 0.45, 0.95, 0.05], False),  # a small loss, and one row wrong
-        (xj.solved_by_loss(), [np.nan] * 4, False),
-        (xj.solved_by_40_20_40(), [0.39, 0.61, 0.99, 0.0], True),
-        (xj.solved_by_40_20_40(), [0.41, 0.61, 0.99, 0.0], False),
-        (xj.solved_by_40_20_40(), [0.39, 0.59, 0.99, 0.0], False),
-        (xj.solved_by_40_20_40(), [0.0, np.nan, 1.0, 0.0], False),
+        (xj.losses.solved_by_loss(), [0.05, 0.95, 0.95, 0.05], True),
+        (xj.losses.solved_by_loss(), [0.15, 0.85, 0.85, 0.15], False),  # right, and a loss above 0.01
+        (xj.losses.solved_by_loss(0.03), [0.15, 0.85, 0.85, 0.15], True),
+        (xj.losses.solved_by_loss(1.0), [0.05, 0.45, 0.95, 0.05], False),  # a small loss, and one row wrong
+        (xj.losses.solved_by_loss(), [np.nan] * 4, False),
+        (xj.losses.solved_by_40_20_40(), [0.39, 0.61, 0.99, 0.0], True),
+        (xj.losses.solved_by_40_20_40(), [0.41, 0.61, 0.99, 0.0], False),
+        (xj.losses.solved_by_40_20_40(), [0.39, 0.59, 0.99, 0.0], False),
+        (xj.losses.solved_by_40_20_40(), [0.0, np.nan, 1.0, 0.0], False),
     ],
 )
 def test_solved_rules(rule, outputs, holds):
@@ -86,7 +86,7 @@ def test_solved_rules(rule, outputs, holds):
 
 
 def test_the_40_20_40_rule_follows_the_range_of_the_outputs():
-    rule = xj.solved_by_40_20_40(-1.0, 1.0)
+    rule = xj.losses.solved_by_40_20_40(-1.0, 1.0)
     y = jnp.array([[-1.0], [1.0]])
     assert rule(jnp.array([[-0.21], [0.21]]), y, jnp.float32(0))
     assert not rule(jnp.array([[-0.19], [0.21]]), y, jnp.float32(0))

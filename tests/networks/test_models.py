@@ -18,7 +18,7 @@ sizes = st.lists(st.integers(1, 6), min_size=2, max_size=5)
 @given(sizes, st.integers(0, 2**32 - 1), st.sampled_from(sorted(reference.ACTIVATIONS)))
 @settings(max_examples=25)
 def test_apply_is_the_forward_pass_by_hand(layer_sizes, seed, hidden):
-    model = xj.mlp(layer_sizes, hidden=hidden, output="tanh", bias_init=xj.normal(1.0))
+    model = xj.mlp(layer_sizes, hidden=hidden, output="tanh", bias_init=xj.models.normal(1.0))
     params = model.init(jax.random.key(seed))
     x = np.random.default_rng(seed).normal(size=(3, layer_sizes[0])).astype(np.float32)
     _, activations = reference.forward(params, x, hidden, "tanh")
@@ -32,7 +32,7 @@ def test_apply_is_the_forward_pass_by_hand(layer_sizes, seed, hidden):
 @pytest.mark.parametrize("output", ["sigmoid", "linear"])
 def test_gradient_is_backpropagation_by_hand(layer_sizes, dtype, tolerance, hidden, output):
     with jax.enable_x64(dtype == "float64"):
-        model = xj.mlp(layer_sizes, hidden, output, bias_init=xj.normal(0.5), dtype=dtype)
+        model = xj.mlp(layer_sizes, hidden, output, bias_init=xj.models.normal(0.5), dtype=dtype)
         params = model.init(jax.random.key(3))
         rng = np.random.default_rng(0)
         x = rng.integers(0, 2, (5, layer_sizes[0])).astype(np.float32)
@@ -48,7 +48,7 @@ def test_gradient_is_backpropagation_by_hand(layer_sizes, dtype, tolerance, hidd
 @pytest.mark.parametrize("hidden", sorted(set(ACTIVATIONS) - {"relu", "relu6"}))  # smooth where it is probed
 def test_gradient_is_the_finite_difference(hidden):
     with jax.enable_x64(True):
-        model = xj.mlp((2, 3, 1), hidden=hidden, bias_init=xj.normal(0.5))
+        model = xj.mlp((2, 3, 1), hidden=hidden, bias_init=xj.models.normal(0.5))
         params = model.init(jax.random.key(1))
         check_grads(lambda p: xj.mse(model.apply(p, xj.xor().x), xj.xor().y), (params,), order=1)
 
@@ -92,7 +92,7 @@ def test_orthogonal_kernels_come_in_half_precision_too():
 def test_uniform_and_normal_take_a_traced_scale():
     @jax.jit
     def drawn(scale):
-        model = xj.mlp((50, 50), kernel_init=xj.uniform(scale), bias_init=xj.normal(scale))
+        model = xj.mlp((50, 50), kernel_init=xj.models.uniform(scale), bias_init=xj.models.normal(scale))
         return model.init(jax.random.key(0))[0]
 
     layer = drawn(3.0)
@@ -103,7 +103,9 @@ def test_uniform_and_normal_take_a_traced_scale():
 
 
 def test_kernels_and_biases_are_drawn_from_keys_of_their_own():
-    layers = xj.mlp((3, 3, 3), kernel_init=xj.normal(1.0), bias_init=xj.normal(1.0)).init(jax.random.key(0))
+    layers = xj.mlp((3, 3, 3), kernel_init=xj.models.normal(1.0), bias_init=xj.models.normal(1.0)).init(
+        jax.random.key(0)
+    )
     drawn = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(layers)])
     assert len(np.unique(drawn)) == drawn.size
 

@@ -32,7 +32,7 @@ def test_parity_is_the_sum_of_the_bits_modulo_two(n_bits):
 @given(st.integers(1, 6), st.floats(0.001, 0.999), st.integers(0, 2**32 - 1))
 def test_a_split_has_every_row_once(n_bits, share, seed):
     batch = xj.parity(n_bits)
-    train, held_out = xj.split(batch, share, seed)
+    train, held_out = xj.tasks.split(batch, share, seed)
     n, n_out = len(batch.x), len(held_out.x)
     assert n_out == min(max(round(share * n), 1), n - 1)
     together = np.concatenate([np.hstack(train), np.hstack(held_out)])
@@ -44,7 +44,7 @@ def test_a_split_has_every_row_once(n_bits, share, seed):
 
 def test_another_seed_splits_another_way():
     def held_out(seed):
-        return np.asarray(xj.split(xj.parity(4), 0.5, seed)[1].x).tobytes()
+        return np.asarray(xj.tasks.split(xj.parity(4), 0.5, seed)[1].x).tobytes()
 
     assert len({held_out(seed) for seed in range(20)}) > 15
     assert held_out(3) == held_out(3)

@@ -19,7 +19,7 @@ def ax():
 
 
 def test_loss_curve_draws_the_history(ax):
-    history = xj.History(np.arange(3) * 10, np.array([0.3, 0.2, 0.1]), np.array([0.5, 0.75, 1.0]))
+    history = xj.training.History(np.arange(3) * 10, np.array([0.3, 0.2, 0.1]), np.array([0.5, 0.75, 1.0]))
     plots.loss_curve(ax, history)
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 0.3], [10, 0.2], [20, 0.1]])
     np.testing.assert_array_equal(ax.figure.axes[1].lines[0].get_ydata(), history.accuracy)

@@ -241,7 +241,7 @@ def test_patterns_held_out_are_reported_apart(tmp_path):
     done = run(*args, *held_out, "--learning-rate", 0.1)
     assert done.exit_code == 0, done.output
     one = json.loads(file.read_text())
-    train, validation = xj.split(xj.parity(3), 0.25)
+    train, validation = xj.tasks.split(xj.parity(3), 0.25)
     trainer = xj.trainer(
         xj.mlp((3, 4, 1)), train, lambda h: optax.adam(h["learning_rate"]), epochs=300, validation=validation
     )

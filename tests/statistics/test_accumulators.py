@@ -43,7 +43,9 @@ def made(n, seed=0):
     loss = np.float32(10.0) ** rng.uniform(-8, 2, n).astype(np.float32)
     loss[rng.random(n) < 0.1] = np.nan
     loss[rng.random(n) < 0.1] *= -1
-    params = (xj.Dense(rng.normal(size=(n, 2, 2)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)),)
+    params = (
+        xj.models.Dense(rng.normal(size=(n, 2, 2)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)),
+    )
     return xj.Result(
         params, loss, rng.choice([0.5, 1.0], n), rng.random((n, 4, 1)), outcome, solved, np.full(n, 400), None
     )
@@ -226,7 +228,7 @@ def test_classes_are_those_of_all_results_at_once():
 
 def test_hidden_units_are_counted_up_to_order_and_sign():
     def results(kernels, biases):
-        params = (xj.Dense(np.array(kernels, float), np.array(biases, float)),)
+        params = (xj.models.Dense(np.array(kernels, float), np.array(biases, float)),)
         return made(len(kernels))._replace(params=params, outcome=np.full(len(kernels), xj.Outcome.SOLVED))
 
     or_unit, and_unit, nor_unit = ([1, 1], -0.5), ([1, 1], -1.5), ([-1, -1], 0.5)

@@ -192,7 +192,7 @@ def test_an_extension_that_was_cut_short_is_mended(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert xj.open_study(tmp_path / "a.zarr").sizes["seed"] == 20
     study(tmp_path / "a.zarr")
-    assert xj.verify_study(tmp_path / "a.zarr").is_sound
+    assert xj.studies.verify_study(tmp_path / "a.zarr").is_sound
 
 
 def test_any_store_of_zarr(tmp_path):
@@ -264,7 +264,7 @@ def test_members_that_diverge_are_not_missing(tmp_path):
     dataset = xj.run_study(trainer, range(5), {"learning_rate": [0.1, 1e30]}, store=tmp_path / "a.zarr")
     np.testing.assert_array_equal(dataset.outcome.sel(learning_rate=1e30), xj.Outcome.DIVERGED)
     assert np.isnan(dataset.loss.sel(learning_rate=1e30)).all()
-    assert xj.verify_study(tmp_path / "a.zarr", trainer).is_sound
+    assert xj.studies.verify_study(tmp_path / "a.zarr", trainer).is_sound
 
 
 def test_a_study_compiles_once(compilations, tmp_path):

@@ -355,7 +355,7 @@ def test_a_store_that_does_not_fit_together_gives_one_clear_error(name, whole, t
     before = contents(root)
     for use in (
         lambda: xj.open_study(root),
-        lambda: xj.verify_study(root),
+        lambda: xj.studies.verify_study(root),
         lambda: xj.run_study(TRAINER, range(N), store=root),
     ):
         with pytest.raises(StoreError, match=r"zarr\.json") as error:

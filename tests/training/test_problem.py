@@ -34,14 +34,14 @@ def assert_trees_close(got, wanted, **tolerance):
 @pytest.mark.lenient
 def test_logits_are_right_where_the_odds_are():
     model = xj.mlp((2, 8, 1), hidden="tanh", output="linear")
-    trainer = xj.trainer(model, XOR, optax.adam(0.1), epochs=300, loss=xj.sigmoid_cross_entropy)
+    trainer = xj.trainer(model, XOR, optax.adam(0.1), epochs=300, loss=xj.losses.sigmoid_cross_entropy)
     results = xj.train_ensemble(trainer, range(20))
     right = ((results.predictions > 0) == (XOR.y == 1)).mean(axis=(1, 2))
     np.testing.assert_array_equal(results.accuracy, right)
     odds = np.exp(np.where(XOR.y == 1, 1, -1) * results.predictions.astype(np.float64))
     np.testing.assert_allclose(results.loss, np.log1p(1 / odds).mean(axis=(1, 2)), rtol=1e-4)
     assert (results.outcome == xj.Outcome.SOLVED).mean() > 0.8
-    still = xj.trainer(model, XOR, optax.sgd(0.0), epochs=1, loss=xj.sigmoid_cross_entropy, batch_size=2)
+    still = xj.trainer(model, XOR, optax.sgd(0.0), epochs=1, loss=xj.losses.sigmoid_cross_entropy, batch_size=2)
     params = jax.tree.map(lambda leaf: leaf[0], results.params)
     scaled = (
         params[0],
@@ -49,7 +49,9 @@ def test_logits_are_right_where_the_odds_are():
     )  # right by the odds, all of them near 0
     _, info = still.step(still.init(KEY)._replace(params=scaled))
     assert (info.accuracy, results.accuracy[0]) == (1, 1)
-    strict = xj.trainer(model, XOR, optax.adam(0.1), epochs=300, loss=xj.sigmoid_cross_entropy, threshold=1e3)
+    strict = xj.trainer(
+        model, XOR, optax.adam(0.1), epochs=300, loss=xj.losses.sigmoid_cross_entropy, threshold=1e3
+    )
     assert (xj.train_ensemble(strict, range(3)).accuracy == 0.5).all()
 
 
@@ -59,7 +61,7 @@ def test_logits_are_right_where_the_odds_are():
 def test_several_classes(batch_size):
     model = xj.mlp((3, 6, 3), hidden="tanh", output="linear")
     trainer = xj.trainer(
-        model, CLASSES, optax.adam(0.05), epochs=200, loss=xj.softmax_cross_entropy, batch_size=batch_size
+        model, CLASSES, optax.adam(0.05), epochs=200, loss=xj.losses.softmax_cross_entropy, batch_size=batch_size
     )
     results = xj.train_ensemble(trainer, range(10))
     alone = jax.jit(trainer.run)(jax.random.key(4))
@@ -120,7 +122,9 @@ def test_weights_go_with_their_rows_into_mini_batches():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"batch_size": 5}, {"stop": xj.plateau(5, 1e-4), "record_every": 9}])
+@pytest.mark.parametrize(
+    "options", [{}, {"batch_size": 5}, {"stop": xj.training.plateau(5, 1e-4), "record_every": 9}]
+)
 def test_engines_resample_alike(options):
     lanes, vmap = (
         xj.train_ensemble(regressors(resample=True, validation=REGRESSION, **options), range(6), engine=engine)

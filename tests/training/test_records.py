@@ -32,7 +32,7 @@ def member_of(tree, i):
 
 SCHEDULES = {
     "every 37th": {"record_every": 37},
-    "log-spaced, and the end": {"record_at": xj.log_spaced(EPOCHS)},
+    "log-spaced, and the end": {"record_at": xj.training.log_spaced(EPOCHS)},
     "from the middle": {"record_at": [3, 4, 250]},
     "an array": {"record_at": np.array([0, EPOCHS])},
     "more than fit a round": {"record_at": range(100, 300)},
@@ -40,7 +40,7 @@ SCHEDULES = {
 WAYS = {
     "full batch": {},
     "mini-batches": {"batch_size": 3},
-    "stopped": {"stop": "solved", "solved": xj.solved_by_loss(0.24, all_right=False)},
+    "stopped": {"stop": "solved", "solved": xj.losses.solved_by_loss(0.24, all_right=False)},
 }
 
 
@@ -85,7 +85,7 @@ def test_a_record_is_of_the_network_as_it_was(schedule, way):
 
 
 def test_engines_and_a_network_alone_record_alike():
-    made = trainer(record_at=xj.log_spaced(EPOCHS), batch_size=2)
+    made = trainer(record_at=xj.training.log_spaced(EPOCHS), batch_size=2)
     rates = member_of(RATES, slice(45))  # at greater ones a last bit soon makes another trajectory
     in_lanes, vmapped = (xj.train_ensemble(made, range(45), rates, engine=name) for name in ("lanes", "vmap"))
     alone = jax.jit(made.run)(jax.random.key(30), member_of(RATES, 30))
@@ -171,7 +171,7 @@ def test_memory_follows_the_records_and_not_the_epochs():
     """As many records of ten times the epochs compile to the same buffers."""
 
     def buffers(epochs):
-        made = trainer(epochs=epochs, record_at=xj.log_spaced(epochs)[-8:])
+        made = trainer(epochs=epochs, record_at=xj.training.log_spaced(epochs)[-8:])
         key, rate = jax.random.key(0), member_of(RATES, 0)
         analysis = jax.jit(made.run).lower(key, rate).compile().memory_analysis()
         assert analysis is not None
@@ -181,13 +181,13 @@ def test_memory_follows_the_records_and_not_the_epochs():
 
 
 def test_log_spaced_epochs():
-    assert xj.log_spaced(1) == [0, 1]
-    assert xj.log_spaced(10, per_decade=10) == [0, 1, 2, 3, 4, 5, 6, 8, 10]
+    assert xj.training.log_spaced(1) == [0, 1]
+    assert xj.training.log_spaced(10, per_decade=10) == [0, 1, 2, 3, 4, 5, 6, 8, 10]
     for epochs, per_decade in ((7, 1), (1000, 0.5), (12_345, 20), (2**30, 7)):
-        found = xj.log_spaced(epochs, per_decade)
+        found = xj.training.log_spaced(epochs, per_decade)
         assert found == sorted(set(found))
         assert (found[0], found[1], found[-1]) == (0, 1, epochs)
         assert all(type(epoch) is int for epoch in found)
         late = np.array([epoch for epoch in found[:-1] if epoch > 20 * per_decade])
         np.testing.assert_allclose(np.diff(np.log10(late)), 1 / per_decade, rtol=0.1)
-    assert xj.log_spaced(10**6, per_decade=0.5) == [0, 1, 100, 10_000, 1_000_000]
+    assert xj.training.log_spaced(10**6, per_decade=0.5) == [0, 1, 100, 10_000, 1_000_000]

@@ -15,9 +15,9 @@ MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 EPOCHS = 600
 RULES = {
     "solved": "solved",
-    "plateau": xj.plateau(20, 1e-4),
-    "either": ["solved", xj.plateau(30, 1e-3)],
-    "own": xj.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, loss < 0.2)),
+    "plateau": xj.training.plateau(20, 1e-4),
+    "either": ["solved", xj.training.plateau(30, 1e-3)],
+    "own": xj.training.StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, loss < 0.2)),
 }
 
 
@@ -86,7 +86,7 @@ def test_what_is_recorded_after_the_end_is_what_it_ended_with():
 def test_a_plateau_is_what_it_says():
     """By the losses of every epoch of the same network without it."""
     losses = xj.train_ensemble(trainer("never", record_every=1), range(20), rates(20)).history.loss
-    stopped = xj.train_ensemble(trainer(xj.plateau(15, 1e-3)), range(20), rates(20))
+    stopped = xj.train_ensemble(trainer(xj.training.plateau(15, 1e-3)), range(20), rates(20))
     wanted = []
     for member in losses:
         best, since = np.float32(np.inf), 0
@@ -103,7 +103,7 @@ def test_a_plateau_is_what_it_says():
 
 
 def test_a_loss_that_is_no_number_is_a_plateau():
-    member = xj.trainer(MODEL, XOR, optax.sgd(float("inf")), epochs=50, stop=xj.plateau(5))
+    member = xj.trainer(MODEL, XOR, optax.sgd(float("inf")), epochs=50, stop=xj.training.plateau(5))
     results = xj.train_ensemble(member, range(2))
     assert (results.outcome == xj.Outcome.DIVERGED).all()
     assert (results.epochs < 10).all()
@@ -111,7 +111,9 @@ def test_a_loss_that_is_no_number_is_a_plateau():
 
 def test_training_ends_when_all_have_stopped():
     seen = []
-    member = xj.trainer(MODEL, XOR, optax.sgd(1.0), epochs=2**30, stop=xj.plateau(5, 1.0), record_every=2**27)
+    member = xj.trainer(
+        MODEL, XOR, optax.sgd(1.0), epochs=2**30, stop=xj.training.plateau(5, 1.0), record_every=2**27
+    )
     results = xj.train_ensemble(member, range(3), progress=lambda *call: seen.append(call))
     assert (results.epochs == 5).all()
     assert results.history.loss.shape == (3, 8)
@@ -120,7 +122,9 @@ def test_training_ends_when_all_have_stopped():
 
 
 def test_the_rule_carries_the_dtype_of_the_loss():
-    member = xj.trainer(xj.mlp((2, 2, 1), dtype=jnp.bfloat16), XOR, optax.sgd(1.0), epochs=30, stop=xj.plateau(3))
+    member = xj.trainer(
+        xj.mlp((2, 2, 1), dtype=jnp.bfloat16), XOR, optax.sgd(1.0), epochs=30, stop=xj.training.plateau(3)
+    )
     state = member.init(jax.random.key(0))
     assert state.stopping[0].dtype == jnp.bfloat16
     assert (xj.train_ensemble(member, range(3)).epochs <= 30).all()

@@ -169,7 +169,7 @@ def first_epoch_at_which_the_rule_holds(rule, learning_rate, epochs):
     return -1, None
 
 
-@pytest.mark.parametrize("rule", [xj.solved_by_loss(0.05), xj.solved_by_40_20_40()])
+@pytest.mark.parametrize("rule", [xj.losses.solved_by_loss(0.05), xj.losses.solved_by_40_20_40()])
 def test_solved_epoch_is_the_first_at_which_the_rule_holds_and_stop_freezes_there(rule):
     epoch, params = first_epoch_at_which_the_rule_holds(rule, 8.0, 3000)
     assert 0 < epoch < 2999
@@ -234,7 +234,7 @@ def test_an_infinite_parameter_is_divergence_even_where_the_loss_is_finite():
 @pytest.mark.parametrize("hparam", ["learning_rate", "momentum", "scale"])
 def test_every_number_of_the_optimizer_and_the_model_can_be_a_traced_hyper_parameter(hparam, compilations):
     trainer = xj.trainer(
-        lambda h: xj.mlp((2, 2, 1), kernel_init=xj.uniform(h["scale"])),
+        lambda h: xj.mlp((2, 2, 1), kernel_init=xj.models.uniform(h["scale"])),
         XOR,
         lambda h: optax.sgd(h["learning_rate"], h["momentum"]),
         epochs=200,
@@ -244,7 +244,7 @@ def test_every_number_of_the_optimizer_and_the_model_can_be_a_traced_hyper_param
     first = run(KEY, hparams)
     changed = {**hparams, hparam: 0.25}
     fixed = xj.trainer(
-        xj.mlp((2, 2, 1), kernel_init=xj.uniform(changed["scale"])),
+        xj.mlp((2, 2, 1), kernel_init=xj.models.uniform(changed["scale"])),
         XOR,
         optax.sgd(changed["learning_rate"], changed["momentum"]),
         epochs=200,

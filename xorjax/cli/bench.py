@@ -47,7 +47,7 @@ class Cell(NamedTuple):
       members: how many were trained.
       engine: "plain", "lanes" or "vmap"; on a GPU or TPU "pallas" in place of that, and its other routes and
         precision.
-      depth: of `lanes`, see `xj.explain`.
+      depth: of `lanes`, see `xj.lanes.explain`.
       epochs: of each measurement.
       rates: net-steps per second, one for each round.
       compile_seconds: to choose how, trace and compile what trains a chunk; a median.

@@ -104,13 +104,13 @@ def train(
 
     advance = jax.jit(trainer.advance)
 
-    def train_on(epochs: Any) -> xj.Info | None:
+    def train_on(epochs: Any) -> xj.training.Info | None:
         nonlocal state
         state, found = jax.block_until_ready(advance(state, hparams, epochs))
         return found
 
     epoch = 0
-    records: list[xj.Record] = []
+    records: list[xj.training.Record] = []
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
     with suppress(KeyboardInterrupt), heeded_interrupts() as heed, live_bar(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
@@ -164,7 +164,7 @@ def ensemble(
     """
     batch, held_out = task.batch, None
     if validation_split is not None:
-        batch, held_out = xj.split(task.batch, validation_split)
+        batch, held_out = xj.tasks.split(task.batch, validation_split)
     rows = len(batch.x)
     if json_file is not None and json_file == plot:
         raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
@@ -227,7 +227,7 @@ def _one_combination(
     with (
         suppress(KeyboardInterrupt),
         training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings, mesh) as show,
-        closing(xj.train_blocks(setup.trainer, seeds, hparams, progress=show, mesh=mesh)) as finished,
+        closing(xj.ensembles.train_blocks(setup.trainer, seeds, hparams, progress=show, mesh=mesh)) as finished,
     ):
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none

@@ -1,1 +1,27 @@
-"""Many networks: who they are, on cores and devices."""
+"""Many networks: which members there are, and how they are trained on cores and devices.
+
+`train_ensemble` trains one member for each seed, and `train_blocks` yields their results chunk by chunk. `grid`
+and `random_search` describe `Members` whose hyper-parameters differ. `replay` trains one member again, alone, bit
+for bit. An `Accumulator` gathers statistics in place of results; `xorjax.statistics` has them.
+
+>>> import optax, xorjax as xj
+>>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
+>>> train_ensemble(trainer, grid(learning_rate=[0.1, 1.0], seeds=range(3))).loss.shape
+(6,)
+"""
+
+from xorjax.ensembles.accumulator import Accumulator
+from xorjax.ensembles.devices import members_here
+from xorjax.ensembles.ensemble import replay, train_blocks, train_ensemble
+from xorjax.ensembles.members import Members, grid, random_search
+
+__all__ = [
+    "Accumulator",
+    "Members",
+    "grid",
+    "members_here",
+    "random_search",
+    "replay",
+    "train_blocks",
+    "train_ensemble",
+]

@@ -29,14 +29,14 @@ def training(
     model: xj.Model,
     batch: xj.Batch,
     result: xj.Result,
-    records: Sequence[xj.Record],
+    records: Sequence[xj.training.Record],
     every: int,
 ) -> None:
     """One network: its loss and accuracy every so many epochs, and its output over the plane of two inputs."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     found = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
-    plots.loss_curve(left, xj.History(np.arange(len(found.loss)) * every, *found))
+    plots.loss_curve(left, xj.training.History(np.arange(len(found.loss)) * every, *found))
     axis = np.linspace(-0.25, 1.25, 151)
     image = plots.decision_surface(right, axis, surface_of(model, result.params, axis), *batch)
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)

@@ -1,5 +1,6 @@
 """What the command says of an ensemble: one dictionary for machines, and its tables for people."""
 
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -7,7 +8,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import xorjax
 from xorjax.networks.tasks import Batch, xor
 from xorjax.reports.published import TUTORIAL_RUNS, PublishedRun
 from xorjax.reports.sweep import QUANTILES
@@ -20,7 +20,7 @@ WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
 def versions() -> dict[str, str]:
     """What a result is named by besides seed and hyper-parameters: versions and platform."""
     return {
-        "xorjax": xorjax.__version__,
+        "xorjax": version("xorjax"),
         "jax": jax.__version__,
         "jaxlib": jax.lib.__version__,
         "platform": jax.default_backend(),

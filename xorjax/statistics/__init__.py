@@ -4,7 +4,7 @@ Counts are whole numbers and sums are exact, so that what is merged from chunks,
 any order, bit for bit.
 """
 
-from xorjax.statistics.moments import Moments, moments
+from xorjax.statistics.exact_moments import Moments, moments
 from xorjax.statistics.outcomes import classes, hidden_units
 from xorjax.statistics.quantile_bins import QUANTILE_ERROR, quantiles
 from xorjax.statistics.shares import Shares, share

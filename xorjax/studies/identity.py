@@ -41,7 +41,7 @@ def header_of(
       engine, precision, chunk_size: as for `train_ensemble`.
       plan: the study in words from which the trainer was made, if it was.
     """
-    from xorjax import __version__
+    from importlib.metadata import version
 
     members = grid(**{axis: given[:1] for axis, given in values.items()}, **shared, seeds=range(1))
     chosen, chunk_size, _ = engine_for(trainer, members, engine, precision, chunk_size)
@@ -63,7 +63,7 @@ def header_of(
         "device": None
         if is_host
         else device.device_kind,  # a CPU's name does not change bits; its platform's does
-        "versions": {"xorjax": __version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__},
+        "versions": {"xorjax": version("xorjax"), "jax": jax.__version__, "jaxlib": jaxlib.__version__},
     }
 
 

@@ -28,7 +28,7 @@ from xorjax.training.results import Result
 from xorjax.training.stopping import RULES
 from xorjax.training.trainer import MAX_EPOCHS
 
-LOSSES = {"mse": xj.mse, "sigmoid_cross_entropy": xj.sigmoid_cross_entropy}
+LOSSES = {"mse": xj.mse, "sigmoid_cross_entropy": xj.losses.sigmoid_cross_entropy}
 MAX_AXIS = 10_000  # values
 GREATEST = float(np.finfo(np.float32).max)  # beyond it, a number is infinite where it is trained
 
@@ -277,7 +277,7 @@ def setup_of(how: Mapping[str, Any], hparams: Mapping[str, float]) -> Setup:
     """
     batch, held_out = parse_task(how["task"]).batch, None
     if how["validation_split"] is not None:
-        batch, held_out = xj.split(batch, how["validation_split"])
+        batch, held_out = xj.tasks.split(batch, how["validation_split"])
     try:
         return set_up(
             batch,

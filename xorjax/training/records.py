@@ -71,7 +71,7 @@ def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Ep
     if record_at is None:
         return None
     if isinstance(record_at, str) or not isinstance(record_at, Sequence | np.ndarray) or np.ndim(record_at) == 0:
-        raise TypeError(f"{record_at=} must be a list of epochs, such as xj.log_spaced({epochs}).")
+        raise TypeError(f"{record_at=} must be a list of epochs, such as xj.training.log_spaced({epochs}).")
     at = tuple(whole_number(f"record_at[{i}]", epoch, 0, epochs, "epochs") for i, epoch in enumerate(record_at))
     if not at or sorted(set(at)) != list(at):
         raise ValueError(f"{record_at=} must hold at least one epoch, in ascending order.")

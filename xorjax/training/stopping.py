@@ -77,7 +77,7 @@ def stop_rule(stop: Any) -> StopRule:
         return _first_of(rules) if rules else NEVER
     if not isinstance(stop, str):
         raise TypeError(
-            f"{stop=} must be 'never', 'solved', a StopRule such as xj.plateau(100), or a list of these."
+            f"{stop=} must be 'never', 'solved', a StopRule such as xj.training.plateau(100), or a list of these."
         )
     return named("stop", stop, RULES)
 

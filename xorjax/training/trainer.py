@@ -123,7 +123,7 @@ def trainer(
         `lambda h: optax.sgd(h["learning_rate"], h["momentum"])`. Optimizers that ask for the value or the
         gradient of the loss (`polyak_sgd`, `lbfgs`) get it.
       epochs: passes over the data, 1 to 2^30.
-      loss: `loss(y_hat, y) -> scalar`: `xj.mse`, `xj.sigmoid_cross_entropy`, `xj.softmax_cross_entropy`, …
+      loss: `loss(y_hat, y) -> scalar`: `xj.mse`, or one of `xj.losses`, such as `sigmoid_cross_entropy`.
       batch_size: rows in an update; None is all of them. The last batch of an epoch holds what is left, and
         its mean is over its own rows, as in Keras.
       shuffle: whether mini-batches are drawn from a fresh permutation in each epoch, which follows from the
@@ -135,8 +135,8 @@ def trainer(
       validation: rows held out, whose loss, accuracy and predictions the `Result` has too.
       record_every: record the epochs 0, k, 2k, …, from before their update. With mini-batches, loss and accuracy
         are means over the batches of the epoch, each from before its own update, as Keras's.
-      record_at: or these epochs, ascending, from 0 to `epochs`; see `xj.log_spaced`. (Gradients by `jax.grad` of
-        `run` want `record_every`, whose loops have lengths known beforehand.)
+      record_at: or these epochs, ascending, from 0 to `epochs`; see `xj.training.log_spaced`. (Gradients by
+        `jax.grad` of `run` want `record_every`, whose loops have lengths known beforehand.)
       record: what to record besides loss and accuracy: "predictions", "params", "gradient_norm" (Euclidean, of
         the gradient on the whole batch).
       observe: `observe(params, hparams) -> pytree of arrays`, recorded too.
@@ -145,8 +145,8 @@ def trainer(
       solved: `rule(y_hat, y, loss) -> bool scalar`, judged on the whole batch before every update and after
         the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
         or 1, or one-hot), all rows right.
-      stop: "solved" freezes a network once that rule has held, `xj.plateau(...)` once its loss gets no better,
-        several of them at the first; "never" trains all epochs. A `StopRule` of your own serves too. What is
+      stop: "solved" freezes a network once that rule has held, `xj.training.plateau(...)` once its loss gets no
+        better, several of them at the first; "never" trains all epochs. A `StopRule` of your own serves too. What is
         recorded of a network that stopped is what it ended with.
 
     Raises:
