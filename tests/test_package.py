@@ -90,9 +90,7 @@ def test_every_public_name_is_documented(module, name):
 
 
 def test_the_public_names_are_those_of_the_design():
-    assert {"Batch", "Dense", "Model", "mlp", "mse", "summary", "trainer", "train_ensemble", "xor"} <= set(
-        xj.__all__
-    )
+    assert {"Batch", "Model", "mlp", "mse", "summary", "trainer", "train_ensemble", "xor"} <= set(xj.__all__)
 
 
 @pytest.mark.parametrize("name", ["xorjax", *MODULES])

@@ -1,8 +1,8 @@
 """Data, models and losses of one network, and weights to and from Keras.
 
 `tasks` has the data: `Batch(x, y)`, `xor`, `parity`, `truth_table`. `models` has `Model(init, apply)`, a pair of
-pure functions, and `mlp`, the model of the tutorial. `losses` has what is minimized, and when a task counts as solved.
-`keras` converts parameters to and from Keras's weights.
+pure functions, and `mlp`, the model of the tutorial. `losses` has what is minimized, and when a task counts as
+solved. `keras` converts parameters to and from Keras's weights.
 
 >>> import jax
 >>> from xorjax.networks import models, tasks

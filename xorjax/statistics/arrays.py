@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, Int
-from scipy import stats
 
 
 class Proportion(NamedTuple):
@@ -68,6 +67,8 @@ def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, 
     >>> round(low, 3), round(high, 3)
     (0.0, 0.037)
     """
+    from scipy import stats  # an extra, and slow to import
+
     found = stats.binomtest(number, total).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
 
@@ -153,6 +154,8 @@ def survival_curve(solved_epoch: Int[ArrayLike, " members"], epochs: int) -> Sur
     ever = solved_epoch >= 0
     if not ever.any():  # SciPy needs an event to make a curve of
         return SurvivalCurve(np.array([0.0, epochs]), np.ones(2))
+    from scipy import stats  # an extra, and slow to import
+
     data = stats.CensoredData(
         uncensored=solved_epoch[ever].astype(float), right=np.full((~ever).sum(), float(epochs))
     )

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from xorjax._checks import named
 from xorjax.ensembles.accumulator import Accumulator
@@ -82,6 +81,8 @@ def share(
 
         @cache  # of thousands of groups of equal size, many have the same count
         def limits_of(k: int, n: int) -> tuple[float, float]:
+            from scipy import stats  # an extra, and slow to import
+
             return stats.binomtest(k, n).proportion_ci(confidence, method=method) if n else (0.0, 1.0)
 
         limits = [limits_of(int(k), int(n)) for k, n in zip(number, total, strict=True)]

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from xorjax._checks import whole_number
 from xorjax.ensembles.accumulator import Accumulator
@@ -76,6 +75,8 @@ class Times(NamedTuple):
         shares = np.cumprod(1 - events / at_risk)
         with np.errstate(divide="ignore", invalid="ignore"):
             variance = np.cumsum(events / (at_risk * (at_risk - events)))
+            from scipy import stats  # an extra, and slow to import
+
             spread = stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance) / np.log(shares)
             low, high = shares ** np.exp(-spread), shares ** np.exp(spread)
         return Survival(times.astype(float), shares, low, high)

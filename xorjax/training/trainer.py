@@ -146,8 +146,8 @@ def trainer(
         the last. None stands for `solved_by_loss(0.01)`: a loss below 0.01 and, where the targets are classes (0
         or 1, or one-hot), all rows right.
       stop: "solved" freezes a network once that rule has held, `xj.training.plateau(...)` once its loss gets no
-        better, several of them at the first; "never" trains all epochs. A `StopRule` of your own serves too. What is
-        recorded of a network that stopped is what it ended with.
+        better, several of them at the first; "never" trains all epochs. A `StopRule` of your own serves too. What
+        is recorded of a network that stopped is what it ended with.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
