@@ -10,7 +10,8 @@ depth; `scalar/` makes every array element a variable of its own, `arrays/` keep
 (5, 4, 2)
 """
 
+from xorjax.lanes.cost import Explanation
 from xorjax.lanes.scalar.interpreter import scalar_operations, scalarize
-from xorjax.lanes.transform import Explanation, explain, lane_vmap
+from xorjax.lanes.transform import explain, lane_vmap
 
 __all__ = ["Explanation", "explain", "lane_vmap", "scalar_operations", "scalarize"]

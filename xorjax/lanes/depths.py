@@ -3,30 +3,19 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
-from jax.custom_derivatives import SymbolicZero
 
 from xorjax.lanes.arrays.interpreter import Lanes, avals_of, values_of
 from xorjax.lanes.arrays.rules import Lane
-from xorjax.lanes.jaxprs import as_function, called, opened, platform, primitives, typed
+from xorjax.lanes.jaxprs import as_function, opened, typed
+from xorjax.lanes.native import Depth, natively
 from xorjax.lanes.scalar.control_flow import from_leaves, n_leaves
-from xorjax.lanes.scalar.elementwise import ELEMENTWISE
 from xorjax.lanes.scalar.interpreter import Scalars
-
-Depth = Literal["scalar", "contract", "vmap"]
-LOOPS = frozenset(("scan", "while"))
-# What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
-ARITHMETIC = ELEMENTWISE | set(
-    """bitcast_convert_type broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice
-    dynamic_update_slice iota jit optimization_barrier pad pjit random_bits random_fold_in random_seed
-    random_split random_unwrap random_wrap reshape rev scan slice split squeeze stack threefry2x32 tile transpose
-    unstack while""".split()
-)
 
 
 class Program(NamedTuple):
@@ -73,50 +62,6 @@ def run_program(program: Program, n_lanes: int, *leaves: Any) -> list[Any]:
 def run_lanes(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:
     """The results for these lanes, for a native function to hold or not."""
     return _RUN[program.depth](program, n_lanes, is_native, *leaves)
-
-
-def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
-    """`run(True, *leaves)` in one native function where a CPU's can hold it, else `run(False, *leaves)`.
-
-    XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
-    the body is small by its own measure, which differs between versions. Derivatives are of `run(False, …)`.
-    """
-    plain = partial(run, False)
-    if platform() != "cpu" or depth == "vmap":
-        return plain(*leaves)
-    closed = jax.make_jaxpr(partial(run, True))(*leaves)
-    names = primitives(closed)
-    if not names <= ARITHMETIC or names.isdisjoint(LOOPS):
-        return plain(*leaves)
-    native = jax.custom_jvp(lambda *leaves: _native(as_function(closed), leaves))
-    native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
-    return native(*leaves)
-
-
-def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
-    # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
-    # each back, and leave out what has none.
-    full = [leaf.size > 0 for leaf in leaves]
-
-    def run_and_return(*present: Any) -> Any:
-        given = iter(present)
-        whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
-        return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
-
-    present = [leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full]
-    both = called(run_and_return, *present, native=True)
-    return lax.optimization_barrier(both)[0]
-
-
-def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
-    moves = [not isinstance(t, SymbolicZero) for t in tangents]
-
-    def moving(*moved: Any) -> list[Any]:
-        given = iter(moved)
-        return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
-
-    moved, along = ([x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents))
-    return jax.jvp(moving, moved, along)
 
 
 def _run_scalar(program: Program, n_lanes: int, is_native: bool, *leaves: Any) -> list[Any]:

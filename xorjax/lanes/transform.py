@@ -10,8 +10,7 @@ modules `lane_…` have the rest, and use nothing of the package but those of `s
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial, wraps
-from math import inf, prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,50 +18,17 @@ from jax import lax
 
 from xorjax.lanes.arrays.interpreter import mapped_results
 from xorjax.lanes.arrays.rules import Lane, spread
-from xorjax.lanes.depths import ARITHMETIC, LOOPS, Depth, Program, run_program, traced_consts
-from xorjax.lanes.jaxprs import bodies, called, opened, platform, primitives
-from xorjax.lanes.scalar.indexing import INDEXING_RULES
-from xorjax.lanes.scalar.interpreter import bound_on_operations
-from xorjax.lanes.scalar.reductions import REDUCTION_RULES
+from xorjax.lanes.cost import Explanation, planned
+from xorjax.lanes.depths import Program, run_program, traced_consts
+from xorjax.lanes.jaxprs import called, platform, primitives
 
 DEPTHS = ("auto", "scalar", "contract")
 
-MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster one
-MAX_CONTRACT = 100_000  # and up to which the second is
-
-# Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
-# every loop, and many do not stay in the cache, where powers of two of large arrays compete for places. Plain vmap
-# has no vectors of lanes, so that the cache alone counts.
-LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 32, "vmap": 8}
-LARGE, LARGE_LANES = 16_000, 48  # at the second depth: beyond so many operations, so many lanes
-# For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and
-# fewer where an operation has no rule and may take long.
-BLOCK_OPERATIONS = 2**16
-VECTORS, OTHER_LANES, MAX_LANES = 64, 256, 4_096
-BLOCK_ELEMENTS = 2**23  # of all arrays of its members
-KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # what a native loop can hold, at most
 CALLBACKS = frozenset(("ffi_call", "pure_callback"))  # which are not to be called for members that do not exist
 
 
 # Whether a member of another `lane_vmap` is being traced, whose blocks are then those of both.
 _within_another = ContextVar("_within_another", default=False)
-
-
-class Explanation(NamedTuple):
-    """What `lane_vmap` does with a program.
-
-    Attributes:
-      depth: "scalar" (every element a scalar), "contract" (arrays with the lanes last), or "vmap" (`jax.vmap`).
-      operations: the program's scalar operations, at most, those in loops counted once.
-      lanes: members that a CPU works on at once, and what it rounds their number up to (not for programs that
-        print or call Python).
-      why: in a sentence.
-    """
-
-    depth: Depth
-    operations: int
-    lanes: int
-    why: str
 
 
 def lane_vmap(
@@ -195,38 +161,6 @@ def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any)
     """
     shapes, keyword_shapes = jax.eval_shape(lambda *args, **kwargs: (args, kwargs), *args, **kwargs)
     return planned(_Call(fn, in_axes, shapes, keyword_shapes).closed)
-
-
-def planned(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation:
-    """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
-    operations, n_elements = bound_on_operations(closed, largest=inf), elements(closed)
-    chosen, why = _depth(operations) if depth == "auto" else (depth, "as asked")
-    names = primitives(closed)
-    if not names <= KNOWN:
-        lanes = OTHER_LANES
-    elif names.isdisjoint(LOOPS):
-        vectors = BLOCK_OPERATIONS // max(1, operations, n_elements) // VECTORS
-        lanes = min(VECTORS * max(1, vectors), MAX_LANES)
-    else:
-        lanes = LARGE_LANES if chosen == "contract" and operations > LARGE else LOOP_LANES[chosen]
-    lanes = max(1, min(lanes, BLOCK_ELEMENTS // max(1, n_elements)))
-    return Explanation(chosen, operations, lanes, f"up to {operations:,} scalar operations, {why}")
-
-
-def elements(closed: Any) -> int:
-    """Of all arrays that a program makes and is given."""
-    jaxpr = opened(closed)[0]
-    variables = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
-    inner = sum(elements(body) for eqn in jaxpr.eqns for body in bodies(eqn))
-    return inner + sum(prod(getattr(v.aval, "shape", ())) for v in variables)
-
-
-def _depth(operations: int) -> tuple[Depth, str]:
-    limits: dict[Depth, int] = {"scalar": MAX_SCALAR, "contract": MAX_CONTRACT}
-    for depth, limit in limits.items():
-        if operations <= limit:
-            return depth, f"at most {limit:,}"
-    return "vmap", f"more than {MAX_CONTRACT:,}"
 
 
 class _Call:

@@ -14,9 +14,11 @@ from jax import lax
 
 from xorjax.ensembles.engines.contract import Engine, Programs, of_one
 from xorjax.ensembles.rounds import no_epochs
-from xorjax.lanes.depths import Program, natively, run_lanes
+from xorjax.lanes.cost import Explanation, elements, planned
+from xorjax.lanes.depths import Program, run_lanes
 from xorjax.lanes.jaxprs import called, platform
-from xorjax.lanes.transform import Explanation, elements, in_a_row, in_blocks, lane_vmap, planned
+from xorjax.lanes.native import natively
+from xorjax.lanes.transform import in_a_row, in_blocks, lane_vmap
 from xorjax.training.problem import HParams
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
