@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from bench import hardware
 
 import xorjax as xj
-from xorjax.cli.bench import hardware
 from xorjax.ensembles.scheduler import n_threads
 
 MEMBERS = 16_384

@@ -1,8 +1,8 @@
-"""README's tables of speeds, from what `xorjax bench --json` and `peers.py --json` wrote.
+"""README's tables of speed, from the files that `bench.py --json` and `peers.py --json` write.
 
     python tests/benchmarks/tables.py bench.json peers.json README.md
 
-replaces what stands between `<!-- begin bench -->` and `<!-- end bench -->`, and likewise for `peers`.
+replaces the text between `<!-- begin bench -->` and `<!-- end bench -->`, and likewise for `peers`.
 """
 
 import json

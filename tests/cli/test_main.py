@@ -155,28 +155,7 @@ def test_info_names_versions_devices_and_engines():
     assert str(jax.devices()[0]) in result.stdout
 
 
-@pytest.mark.slow
-def test_bench_measures_every_engine_and_writes_what_it_prints(tmp_path):
-    result = run("bench", "--network", "2-2-1", "--members", 64, "--rounds", 2, "--json", tmp_path / "b.json")
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "b.json").read_text())
-    assert [(cell["engine"], cell["depth"]) for cell in report["cells"]] == [
-        ("plain", None),
-        ("lanes", "scalar"),
-        ("vmap", None),
-    ]
-    assert all(len(cell["rates"]) == 2 and min(cell["rates"]) > 0 for cell in report["cells"])
-    (line,) = report["lines"]
-    rates = {cell["engine"]: np.asarray(cell["rates"]) for cell in report["cells"]}
-    assert line["over_plain"] == np.median(rates["lanes"] / rates["plain"])
-    shown = re.search(r"^2-2-1 +64 .* (\S+) +scalar +(\S+)", result.stdout, re.M)
-    assert shown is not None
-    mantissa, exponent = f"{line['rates']['lanes']:.1e}".split("e+0")
-    assert shown.groups() == (f"{mantissa}e{exponent}", f"{line['over_plain']:.2f}")
-
-
 WRONG = {
-    "a network that is not measured": (["bench", "--network", "2-3-1"], "'2-3-1' must be one of 2-2-1, "),
     "an unknown command": (["trane"], "No such command 'trane'"),
     "an unknown option": (["train", "--epoch", "5"], "No such option: --epoch"),
     "no epochs": (["train", "--epochs", "0"], "'--epochs': 0 must be between 1 and 1073741824"),

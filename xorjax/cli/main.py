@@ -1,6 +1,5 @@
 """The command `xorjax`: options in, the library at work, reports out. No numerics."""
 
-import json
 import math
 import platform
 import time
@@ -18,8 +17,7 @@ from rich.console import Console
 from rich.progress import TextColumn
 
 import xorjax as xj
-from xorjax.cli import bench as benchmark
-from xorjax.cli import examples, study
+from xorjax.cli import study
 from xorjax.cli.terminal import (
     OneLineErrors,
     deliver,
@@ -320,50 +318,3 @@ def info(
     for kind in ("cpu", *KERNELS):
         engine, why = choose("auto", setup.trainer, RATE, platform=kind)
         console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)
-
-
-@app.command()
-def bench(
-    networks: Annotated[
-        list[str] | None,
-        typer.Option("--network", metavar="NAME", help="Which networks; repeatable. All, and stopping."),
-    ] = None,
-    members: Annotated[
-        list[int] | None, typer.Option(min=1, max=2**24, help="How many members; repeatable. 1 to 262,144.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each, in turn.")] = benchmark.ROUNDS,
-    json_file: Json = None,
-) -> None:
-    """How fast the engines are here: updates of all members per second, by network and number of members."""
-    measured = list(networks or benchmark.NETWORKS)
-    counts = list(members or benchmark.MEMBERS)
-    for name in measured:
-        chosen("--network", name, benchmark.NETWORKS)
-    cells: list[list[benchmark.Cell]] = []
-    stopping: benchmark.Stopping | None = None
-    with suppress(KeyboardInterrupt), live_bar() as progress:
-        bar = progress.add_task("measuring", total=len(measured) * len(counts))
-        for found in benchmark.measure(measured, counts, rounds):
-            cells.append(found)
-            progress.update(bar, advance=1, description=f"{found[0].network} × {found[0].members:,}")
-        if not networks:
-            progress.update(bar, description="stopping when solved")
-            stopping = benchmark.stopping(rounds=rounds)
-    made = {
-        "hardware": benchmark.hardware(),
-        "versions": report.versions(),
-        "rounds": rounds,
-        "lines": [benchmark.summarized(each) for each in cells],
-        "cells": [cell._asdict() for each in cells for cell in each],
-        "stopping": stopping and stopping._asdict(),
-    }
-    if json_file is not None:
-        json_file.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    console = Console(highlight=False)
-    console.print(f"net-steps/s on {made['hardware']}; medians of {rounds} rounds\n", soft_wrap=True)
-    report.print_bench(console, made)
-    if len(cells) < len(measured) * len(counts):
-        end_interrupted(f"{len(cells)} of {len(measured) * len(counts)} lines were measured")
-
-
-app.command("examples")(examples.show)

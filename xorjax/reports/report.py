@@ -187,43 +187,6 @@ def _shown(patterns: list[str]) -> str:
     return close[0] if rows <= WIDEST_PATTERN else f"{close[0][:WIDEST_PATTERN]}…"
 
 
-def print_bench(console: Console, report: dict[str, Any]) -> None:
-    """The lines of a benchmark: medians, and ratios of what "auto" chooses to plain vmap and to the best other."""
-    best = {line["chosen"] for line in report["lines"]}
-    engines = sorted(
-        dict.fromkeys(name for line in report["lines"] for name in line["rates"]), key=best.__contains__
-    )
-    table = new_table("network", "members", *engines, "depth", "/plain", "/best", "spread", "bytes a member")
-    for line in report["lines"]:
-        rates = line["rates"]
-        table.add_row(
-            line["network"],
-            f"{line['members']:,}",
-            *(f"{rates[name]:.1e}".replace("e+0", "e") if name in rates else "–" for name in engines),
-            line["depth"],
-            *(f"{line[name]:.2f}" for name in ("over_plain", "over_the_better")),
-            f"{100 * line['spread']:.0f} %",
-            f"{line['bytes_per_member'][line['chosen']]:.0f}",
-        )
-    print_table(console, table)
-    console.print()
-    table = new_table("seconds to compile", *engines, "/plain")
-    for network, line in {line["network"]: line for line in report["lines"]}.items():
-        seconds = line["compile"]
-        each = (f"{seconds[name]:.2f}" if name in seconds else "–" for name in engines)
-        table.add_row(network, *each, f"{seconds[line['chosen']] / seconds['plain']:.2f}")
-    print_table(console, table)
-    if (saved := report["stopping"]) is not None:
-        faster = saved["faster"]
-        within, spread = percent(saved["within"]), f"{min(faster):.2f} to {max(faster):.2f}"
-        console.print(
-            f"\nStopping when solved: {np.median(faster):.2f} times faster ({spread}). {saved['members']:,} "
-            f"members of 2-2-1 at 0.5, momentum 0.9, {saved['epochs']:,} epochs at most; {within} are solved "
-            f"within 5,000, and the mean member trains {saved['mean_epochs']:,.0f}.",
-            soft_wrap=True,
-        )
-
-
 def by_quantile(values: np.ndarray) -> dict[str, float | None]:
     """None where a quantile is infinite: JSON has no infinity."""
     return {f"{q:g}": float(v) if np.isfinite(v) else None for q, v in zip(QUANTILES, values, strict=True)}
