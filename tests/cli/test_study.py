@@ -1,4 +1,4 @@
-"""`xorjax study`: run, status, verify, replay, report, export; and its page in a real browser."""
+"""`xorjax study`: run, status, verify, replay, report; and its page in a real browser."""
 
 import html
 import json
@@ -162,18 +162,13 @@ def test_a_replay_that_differs_says_in_what(copy):
     assert "not the same in the store: loss" in result.stdout
 
 
-def test_exports_hold_the_dataset(made, tmp_path):
-    dataset = xj.open_study(made / "a.zarr")
-    assert run("export", made / "a.zarr", tmp_path / "a.parquet").exit_code == 0
-    table = pandas.read_parquet(tmp_path / "a.parquet").set_index(["learning_rate", "momentum", "seed"])
-    assert len(table) == 1_800
-    ours = dataset.loss.to_series()
-    assert (table.loss.sort_index() == ours.sort_index()).all()
-    assert run("export", made / "a.zarr", tmp_path / "a.nc").exit_code == 0
-    with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
-        np.testing.assert_array_equal(found.loss, dataset.loss)
-        assert json.loads(found.attrs["xorjax"]) == dataset.attrs["xorjax"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc", "a.parquet"]
+def test_xarray_writes_netcdf_and_parquet_as_readme_shows(made, tmp_path):
+    dataset = xj.open_study(made / "a.zarr")[["loss", "outcome"]]
+    dataset.drop_attrs().to_netcdf(tmp_path / "a.nc")
+    xarray.testing.assert_equal(xarray.open_dataset(tmp_path / "a.nc"), dataset)
+    dataset.to_dataframe().to_parquet(tmp_path / "a.parquet")
+    table = pandas.read_parquet(tmp_path / "a.parquet")
+    xarray.testing.assert_equal(table.to_xarray().loss, dataset.loss)
 
 
 class Page(HTMLParser):
@@ -321,7 +316,6 @@ WRONG = {
     "another study": (["run", "--store", "MADE", "--seeds", "300"], "holds another study, which differs in"),
     "the status of nothing": (["status", "no.zarr"], "'no.zarr' holds no study"),
     "a report of nothing": (["report", "no.zarr"], "'no.zarr' holds no study"),
-    "an export of no kind": (["export", "MADE", "a.csv"], "FILE='a.csv' must end in .parquet or .nc"),
     "a member that is none": (
         ["replay", "MADE", "--seed", "300"],
         "learning_rate=None must be one of 0.5, 2.0",

@@ -341,22 +341,3 @@ def replay(
     )
     if differing:
         raise typer.Exit(1)
-
-
-@app.command()
-def export(
-    store: Where,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .parquet or .nc file.")],
-) -> None:
-    """Write a study as a table of members (Parquet), or as arrays with axes (NetCDF)."""
-    from xorjax.studies.export import to_netcdf, to_parquet
-
-    writers = {".parquet": to_parquet, ".nc": to_netcdf}
-    if file.suffix not in writers:
-        raise typer.BadParameter(f"FILE={str(file)!r} must end in {' or '.join(writers)}.")
-    writable(file)
-    try:
-        writers[file.suffix](_found(store), file)
-    except (ModuleNotFoundError, ValueError) as error:
-        _refuse(str(error))
-    print(file)
