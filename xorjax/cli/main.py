@@ -102,7 +102,7 @@ def train(
 
     advance = jax.jit(trainer.advance)
 
-    def train_on(epochs: Any) -> xj.training.Info | None:
+    def train_on(epochs: Any) -> xj.training.EpochMetrics | None:
         nonlocal state
         state, found = jax.block_until_ready(advance(state, hparams, epochs))
         return found

@@ -21,7 +21,7 @@ from xorjax.training.problem import HParams
 from xorjax.training.records import Epochs, Record, history_of
 from xorjax.training.results import History, Outcome, Result
 from xorjax.training.trainer import State, Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 PACKED_SHARE = 16  # members are packed where this saves a sixteenth of the blocks: it moves all that they are
 
@@ -118,7 +118,7 @@ class Chunk:
         self._n_trained = start.counts  # by lanes of each device, from the first
         self.n_members, self._block_size = int(start.counts.sum()), block_size
 
-    def train(self, epochs: Any) -> Info | None:
+    def train(self, epochs: Any) -> EpochMetrics | None:
         """Trains on whoever has not stopped; what is reported, (slots, members)."""
         outs = self._programs.advance(self._states, self._hparams, epochs, self._n_trained)
         self._states, infos = jax.block_until_ready(outs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from xorjax.training.records import Record
 from xorjax.training.trainer import Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 FIRST_ROUND = 16  # epochs
 ROUND_SECONDS = 0.2
@@ -32,13 +32,13 @@ def no_epochs(trainer: Trainer) -> np.ndarray:
 
 
 def rounds(
-    trainer: Trainer, train: Callable[[Any], Info | None], observe: Callable[[], Record] | None = None
+    trainer: Trainer, train: Callable[[Any], EpochMetrics | None], observe: Callable[[], Record] | None = None
 ) -> Iterator[Round]:
     """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.
 
     Args:
       trainer: what is trained, for its epochs and records.
-      train: `train(epochs)` trains on, waits for it, and gives the Info of `trainer.advance`.
+      train: `train(epochs)` trains on, waits for it, and gives the EpochMetrics of `trainer.advance`.
       observe: `observe()` gives the Record of `trainer.observe`, of what is trained as it is now.
     """
     epoch, budget = 0, FIRST_ROUND

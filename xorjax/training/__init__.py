@@ -16,11 +16,11 @@ from xorjax.training.records import Record, log_spaced
 from xorjax.training.results import History, Outcome, Result
 from xorjax.training.stopping import StopRule, plateau
 from xorjax.training.trainer import State, Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 __all__ = [
+    "EpochMetrics",
     "History",
-    "Info",
     "Outcome",
     "Record",
     "Result",

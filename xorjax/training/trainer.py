@@ -32,7 +32,7 @@ from xorjax.training.problem import (
 from xorjax.training.records import Epochs, Record, checked_extras, history_of, recorded_epochs
 from xorjax.training.results import Outcome, Result
 from xorjax.training.stopping import NEVER, StopRule, check_rule, stop_rule
-from xorjax.training.updates import Info, Learned, Rows, by_mini_batches, gradient_step
+from xorjax.training.updates import EpochMetrics, Rows, TrainState, by_mini_batches, gradient_step
 
 MAX_EPOCHS = 2**30
 RECORD_SLOTS = 64
@@ -65,13 +65,13 @@ class Trainer(NamedTuple):
 
     Attributes:
       init: `init(key, hparams=None) -> State`.
-      step: `step(state, hparams=None) -> (State, Info)`, one epoch.
+      step: `step(state, hparams=None) -> (State, EpochMetrics)`, one epoch.
       run: `run(key, hparams=None) -> Result`, all epochs.
-      advance: `advance(state, hparams, epochs) -> (State, Info | None)`: trains on for `epochs`, which may be
-        traced. A trainer that records takes an array of them, (record_slots,), and gives an Info with a leading
-        axis as long: what the first epoch of each of these spans reported, 0 for a span of none. (The optimizer's
-        state of a network that stopped runs on here: nobody sees it, and it saves time.)
-      span: `span(state, hparams, epochs) -> (State, Info | None)`: one such span.
+      advance: `advance(state, hparams, epochs) -> (State, EpochMetrics | None)`: trains on for `epochs`, which may
+        be traced. A trainer that records takes an array of them, (record_slots,), and gives EpochMetrics with a
+        leading axis as long: what the first epoch of each of these spans reported, 0 for a span of none. (The
+        optimizer's state of a network that stopped runs on here: nobody sees it, and it saves time.)
+      span: `span(state, hparams, epochs) -> (State, EpochMetrics | None)`: one such span.
       observe: `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or None.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
@@ -81,10 +81,10 @@ class Trainer(NamedTuple):
     """
 
     init: Callable[..., State]
-    step: Callable[..., tuple[State, Info]]
+    step: Callable[..., tuple[State, EpochMetrics]]
     run: Callable[..., Result]
-    advance: Callable[[State, HParams, Any], tuple[State, Info | None]]
-    span: Callable[[State, HParams, Any], tuple[State, Info | None]]
+    advance: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
+    span: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
     observe: Callable[[State, HParams], Record] | None
     finish: Callable[..., Result]
     epochs: int
@@ -215,7 +215,7 @@ def trainer(
             weights=_times_drawn(_stream(key, "resample"), len(member.batch.x)) if resample else None,
         )
 
-    def step(state: State, hparams: HParams = None) -> tuple[State, Info]:
+    def step(state: State, hparams: HParams = None) -> tuple[State, EpochMetrics]:
         new, info = loose_step(state, hparams)
         if stops:  # updates that are never made would some day be infinite, and a derivative nan
             has_stopped = new.epoch == state.epoch
@@ -223,12 +223,12 @@ def trainer(
             new = new._replace(optimizer_state=frozen)
         return new, info
 
-    def loose_step(state: State, hparams: HParams) -> tuple[State, Info]:
+    def loose_step(state: State, hparams: HParams) -> tuple[State, EpochMetrics]:
         """`step`, but that the optimizer's state of a network that stopped runs on: half of the selects."""
         member = problem(hparams)
         rows, n = Rows(*member.batch, state.weights), len(member.batch.x)
         update = gradient_step(member.model, member.optimizer, loss)
-        learned = Learned(state.params, state.optimizer_state)
+        learned = TrainState(state.params, state.optimizer_state)
         if member.in_parts:
             order = jnp.arange(n)
             if state.key_shuffle is not None:
@@ -237,7 +237,7 @@ def trainer(
             y_hat, value = member.judged(state.params, state.weights)
         else:
             learned, value, y_hat = update(learned, rows)
-            info = Info(value, accuracy(y_hat, rows.y, above))
+            info = EpochMetrics(value, accuracy(y_hat, rows.y, above))
 
         holds = is_solved(y_hat, rows.y, value)
         solved_epoch = _first_solved(state, holds)
@@ -269,7 +269,7 @@ def trainer(
             observed=jax.tree.map(jnp.asarray, seen),
         )
 
-    def first_of(step: Any, state: State, hparams: HParams, epochs: Any) -> tuple[State, Info]:
+    def first_of(step: Any, state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics]:
         """Trains on for `epochs`, static or traced; what the first of them reported."""
 
         def body(i, carry):
@@ -289,7 +289,7 @@ def trainer(
         seen = observed(state, hparams) if has_extras else Record(None, None)
         return seen._replace(loss=info.loss, accuracy=info.accuracy)
 
-    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
+    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
         if record_slots is None:
             if jnp.shape(epochs):
                 raise ValueError(f"epochs has shape {jnp.shape(epochs)}; it must be a scalar without records.")
@@ -301,7 +301,7 @@ def trainer(
         spans = jnp.asarray(epochs, jnp.int32)
         return lax.scan(lambda state, each: span(state, hparams, each), state, spans)
 
-    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, Info | None]:
+    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
         if record_slots is not None:
             return first_of(loose_step, state, hparams, epochs)
         return lax.fori_loop(0, epochs, lambda _, s: loose_step(s, hparams)[0], state), None

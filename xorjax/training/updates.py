@@ -14,7 +14,7 @@ from xorjax.networks.models import Model
 from xorjax.networks.tasks import AnyArray
 
 
-class Info(NamedTuple):
+class EpochMetrics(NamedTuple):
     """What an epoch reports and does not carry: as Keras does, from before its update.
 
     Attributes:
@@ -26,7 +26,7 @@ class Info(NamedTuple):
     accuracy: Float[AnyArray, "*members"]
 
 
-class Learned(NamedTuple):
+class TrainState(NamedTuple):
     """What learning changes."""
 
     params: Any
@@ -41,13 +41,13 @@ class Rows(NamedTuple):
     weights: Float[AnyArray, " n"] | None
 
 
-Update = Callable[[Learned, Rows], tuple[Learned, Array, Array]]
+Update = Callable[[TrainState, Rows], tuple[TrainState, Array, Array]]
 
 
 def gradient_step(model: Model, optimizer: optax.GradientTransformationExtraArgs, loss: Loss) -> Update:
     """`update(learned, rows) -> (learned, loss, y_hat)`, the last two from before the update."""
 
-    def update(learned: Learned, rows: Rows) -> tuple[Learned, Array, Array]:
+    def update(learned: TrainState, rows: Rows) -> tuple[TrainState, Array, Array]:
         def objective(params: Any) -> tuple[Array, Array]:
             y_hat = model.apply(params, rows.x)
             return weighted(loss, y_hat, rows.y, rows.weights), y_hat
@@ -61,23 +61,23 @@ def gradient_step(model: Model, optimizer: optax.GradientTransformationExtraArgs
             grad=grads,
             value_fn=lambda params: objective(params)[0],
         )
-        new = Learned(optax.apply_updates(learned.params, updates), optimizer_state)
+        new = TrainState(optax.apply_updates(learned.params, updates), optimizer_state)
         return with_dtypes_of(new, learned), value, y_hat
 
     return update
 
 
 def by_mini_batches(
-    update: Update, learned: Learned, rows: Rows, batch_size: int, order: Int[Array, " n"], threshold: float
-) -> tuple[Learned, Info]:
-    """Updates by batches of the rows in this order, the last with what is left; the Info is the mean over rows."""
+    update: Update, learned: TrainState, rows: Rows, batch_size: int, order: Int[Array, " n"], threshold: float
+) -> tuple[TrainState, EpochMetrics]:
+    """Updates by batches of the rows in this order, the last with what is left; metrics are means over rows."""
     n = len(order)
     rest = n % batch_size
     rows = jax.tree.map(lambda each: jnp.asarray(each)[order], rows)
 
-    def update_one(learned: Learned, part: Rows) -> tuple[Learned, Info]:
+    def update_one(learned: TrainState, part: Rows) -> tuple[TrainState, EpochMetrics]:
         learned, value, y_hat = update(learned, part)
-        return learned, Info(value, accuracy(y_hat, part.y, threshold))
+        return learned, EpochMetrics(value, accuracy(y_hat, part.y, threshold))
 
     def full(each: Array) -> Array:
         return each[: n - rest].reshape(n // batch_size, batch_size, *each.shape[1:])

@@ -14,7 +14,7 @@ from xorjax.training.problem import HParams
 from xorjax.training.records import Record
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 
 def of_one(hparams: HParams) -> HParams:
@@ -23,15 +23,15 @@ def of_one(hparams: HParams) -> HParams:
 
 
 class Programs(NamedTuple):
-    """A trainer's functions for a chunk of members; the member axis is leading, or last in the Info.
+    """A trainer's functions for a chunk of members; the member axis is leading, or last in the EpochMetrics.
 
     How a State is arranged is the engine's own affair.
 
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk,).
-      advance: `advance(state, hparams, epochs, members) -> (State, Info | None)`; epochs (as the trainer's) and
-        members (shards,) traced int32, those of a shard after its first `members` need not be trained; Info
-        (slots, chunk).
+      advance: `advance(state, hparams, epochs, members) -> (State, EpochMetrics | None)`; epochs (as the
+        trainer's) and members (shards,) traced int32, those of a shard after its first `members` need not be
+        trained; EpochMetrics (slots, chunk).
       observe: `observe(state, hparams) -> Record`, or None where nothing but loss and accuracy is recorded.
       finish: `finish(state, hparams) -> Result`.
       arrange: `arrange(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
@@ -39,7 +39,7 @@ class Programs(NamedTuple):
     """
 
     init: Callable[[Any, Any], State]
-    advance: Callable[[State, Any, Any, Any], tuple[State, Info | None]]
+    advance: Callable[[State, Any, Any, Any], tuple[State, EpochMetrics | None]]
     observe: Callable[[State, Any], Record] | None
     finish: Callable[[State, Any], Result]
     arrange: Callable[[State, Any, Any], tuple[State, Any]] | None

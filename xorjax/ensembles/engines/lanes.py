@@ -22,7 +22,7 @@ from xorjax.lanes.transform import in_a_row, in_blocks, lane_vmap
 from xorjax.training.problem import HParams
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 # Of a block on a GPU or TPU, which XLA gives an operation of the loop at a time: what fills an H200, as measured;
 # and of all arrays of its members, where these are arrays.
@@ -111,7 +111,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 
 def _advance(
     trainer: Trainer, states: State, hparams: HParams, epochs: Any, members: Any
-) -> tuple[State, Info | None]:
+) -> tuple[State, EpochMetrics | None]:
     closed, out_tree, (depth, *_), _ = _plan_of_many(trainer, hparams)
     n_blocks, size = states.epoch.shape
     old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)

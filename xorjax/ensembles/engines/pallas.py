@@ -24,7 +24,7 @@ from xorjax.lanes.scalar.interpreter import bound_on_operations
 from xorjax.lanes.scalar.random import is_default
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import State, Trainer
-from xorjax.training.updates import Info
+from xorjax.training.updates import EpochMetrics
 
 CHUNK_SIZE = 2**20
 MAX_OPERATIONS = 10_000  # of an epoch; a compiler of kernels takes minutes for more
@@ -72,7 +72,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
 
 def _advance(
     trainer: Trainer, route: Route, states: State, hparams: HParams, epochs: Any, members: Any
-) -> tuple[State, Info | None]:
+) -> tuple[State, EpochMetrics | None]:
     closed, reason = _plan(trainer, route, of_one(hparams))
     if reason is not None:  # under settings of JAX for which it was not chosen
         raise ValueError(f"engine='pallas' can't train this: {reason}.")
@@ -82,7 +82,7 @@ def _advance(
     counts = jnp.reshape(jnp.asarray(epochs, jnp.int32), (-1,))
     carried, reports = run(closed, route, rows[: len(leaves)], rows[len(leaves) :], counts, members[0])
     news = [_out_of_rows(new, leaf) for new, leaf in zip(carried, leaves, strict=True)]
-    return jax.tree.unflatten(tree, news), Info(*reports) if reports else None
+    return jax.tree.unflatten(tree, news), EpochMetrics(*reports) if reports else None
 
 
 def _plan(trainer: Trainer, route: Route, hparams: HParams) -> tuple[Any, str | None]:
