@@ -12,7 +12,7 @@ import numpy as np
 T = TypeVar("T")
 
 
-def whole_number(name: str, value: Any, low: int, high: int, high_name: str = "") -> int:
+def check_integer(name: str, value: Any, low: int, high: int, high_name: str = "") -> int:
     """`value` as an int from `low` to `high`; `high_name` says where the upper bound comes from."""
     try:
         if isinstance(value, bool):
@@ -26,30 +26,30 @@ def whole_number(name: str, value: Any, low: int, high: int, high_name: str = ""
     return number
 
 
-def real_number(name: str, value: Any) -> float:
+def check_real(name: str, value: Any) -> float:
     """`value`, if it is a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a real number.")
     return float(value)
 
 
-def real_array(name: str, value: Any) -> np.ndarray:
+def check_real_array(name: str, value: Any) -> np.ndarray:
     """`value` as an array of real numbers: floats (bfloat16 too), integers, Booleans."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:  # ragged lists, tracers, keys
         raise TypeError(f"{name} must be real numbers, got {value!r}: {error}") from None
-    if not is_real(array.dtype):
+    if not is_real_dtype(array.dtype):
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}.")
     return array
 
 
-def is_real(dtype: Any) -> bool:
+def is_real_dtype(dtype: Any) -> bool:
     """Whether a dtype is of real numbers."""
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
 
 
-def named(argument: str, value: str, choices: Mapping[str, T]) -> T:
+def check_choice(argument: str, value: str, choices: Mapping[str, T]) -> T:
     """The choice called `value`."""
     if isinstance(value, str) and value in choices:
         return choices[value]

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 
 AXIS = "member"
 MAX_PROCESSES = 2**16
@@ -117,8 +117,8 @@ def check_job(coordinator: Any, num_processes: Any, process_id: Any) -> None:
     host, _, port = coordinator.rpartition(":") if isinstance(coordinator, str) else ("", "", "")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(f"{coordinator=} must be 'host:port', such as '127.0.0.1:1234'.")
-    n = whole_number("num_processes", num_processes, 1, MAX_PROCESSES)
-    whole_number("process_id", process_id, 0, n - 1, "num_processes - 1")
+    n = check_integer("num_processes", num_processes, 1, MAX_PROCESSES)
+    check_integer("process_id", process_id, 0, n - 1, "num_processes - 1")
 
 
 def _report(what: str) -> None:

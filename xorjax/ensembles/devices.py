@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 from xorjax.ensembles.cluster import AXIS
 from xorjax.ensembles.engines.contract import Engine, Programs
 from xorjax.ensembles.members import MAX_MEMBERS
@@ -79,7 +79,7 @@ def members_here(total: int, mesh: Mesh | None) -> slice:
     >>> members_here(1000, None)
     slice(0, 1000, None)
     """
-    total, mesh = whole_number("total", total, 1, MAX_MEMBERS), checked_mesh(mesh)
+    total, mesh = check_integer("total", total, 1, MAX_MEMBERS), checked_mesh(mesh)
     return slice(0, total) if mesh is None else part_here(total, mesh)
 
 

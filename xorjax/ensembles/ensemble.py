@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 from xorjax.ensembles.accumulator import Accumulator, combined
 from xorjax.ensembles.chunk import Chunk, compiled, prepared
 from xorjax.ensembles.cluster import check_alike, of_all_processes
@@ -224,7 +224,7 @@ def replay(
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
     members = members_of([seed], own)
     chosen, _, size = engine_for(trainer, members, engine, precision, None)
-    at = [whole_number(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
+    at = [check_integer(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
     start = prepared(chosen, trainer, members, slice(0, 1), size, size)

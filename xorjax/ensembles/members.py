@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xorjax._checks import real_array, whole_number
+from xorjax._checks import check_integer, check_real_array
 from xorjax.training.problem import HParams
 
 MAX_SEED = 2**32 - 1
@@ -174,7 +174,7 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
     if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
         raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")
     words = np.asarray(jax.random.key_data(key)).astype(np.uint64)
-    draws = whole_number("draws", draws, 1, 2**62)
+    draws = check_integer("draws", draws, 1, 2**62)
     seeds, hparams = _seeds_apart("random_search", axes)
     drawn = {name: given for name, given in hparams.items() if hasattr(given, "ppf")}
     shared = {name: _values(name, given) for name, given in hparams.items() if name not in drawn}
@@ -285,7 +285,7 @@ def _values(name: str, given: Any) -> np.ndarray:
     """Values of a hyper-parameter, as an array of real numbers."""
     if hasattr(given, "ppf"):
         raise TypeError(f"{name} must be real numbers, got a distribution; random_search takes those.")
-    array = real_array(name, given)
+    array = check_real_array(name, given)
     if array.dtype in (np.int64, np.uint64) and (array != array.astype(jnp.result_type(int))).any():
         raise ValueError(f"{name}={given!r} is too large for 32-bit integers; write it as a float.")
     if (nan := np.isnan(array)).any():

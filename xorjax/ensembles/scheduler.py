@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from xorjax._checks import real_number, whole_number
+from xorjax._checks import check_integer, check_real
 from xorjax.ensembles.chunk import Chunk, Compiled, Work, compiled, prepared, trained
 from xorjax.ensembles.devices import checked_mesh, devices_here, members_here, on_devices
 from xorjax.ensembles.engines.choice import choose
@@ -80,7 +80,7 @@ def blocks_of(
     mesh = checked_mesh(mesh)
     cut = cut_for(trainer, members, engine, precision, chunk_size, mesh)
     here = members_here(len(members), mesh)
-    if seconds is not None and not real_number("seconds", seconds) > 0:
+    if seconds is not None and not check_real("seconds", seconds) > 0:
         raise ValueError(f"{seconds=} must be above 0.")
     if progress is not None and not callable(progress):
         raise TypeError(f"{progress=} must be a function of done and total.")
@@ -164,7 +164,7 @@ def engine_for(
         chunk_size = chosen.chunk_size
         if trainer.stops and block_size is not None and chosen.programs(trainer).arrange is not None:
             chunk_size = max(chunk_size, min(STOPPING_BLOCKS * block_size, STOPPING_FACTOR * chunk_size))
-    chunk_size = rounded_up(whole_number("chunk_size", chunk_size, 1, 2**24), block_size or 1)
+    chunk_size = rounded_up(check_integer("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     return chosen, chunk_size, block_size or chunk_size
 
 

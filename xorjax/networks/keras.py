@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from xorjax._checks import real_array
+from xorjax._checks import check_real_array
 from xorjax.networks.models import Dense, check_layers
 
 
@@ -34,7 +34,7 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
     if isinstance(weights, str | PathLike):
         arrays = _read(fspath(weights))
     elif isinstance(weights, Sequence):
-        arrays = [real_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
+        arrays = [check_real_array(f"weights[{i}]", array) for i, array in enumerate(weights)]
     else:
         raise TypeError(f"weights must be a list of arrays or the path of a file, got {weights!r}.")
     if not arrays or len(arrays) % 2:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from xorjax._checks import real_number
+from xorjax._checks import check_real
 
 Loss = Callable[[Array, ArrayLike], Array]
 SolvedRule = Callable[[Array, ArrayLike, Array], Array]
@@ -144,9 +144,9 @@ def solved_by_loss(tolerance: float = 0.01, all_right: bool = True, threshold: f
     >>> bool(solved_by_loss(0.01)(jnp.array([[0.05], [0.95]]), y, 0.0025))
     True
     """
-    if not real_number("tolerance", tolerance) > 0:
+    if not check_real("tolerance", tolerance) > 0:
         raise ValueError(f"{tolerance=} must be above 0.")
-    threshold = real_number("threshold", threshold)
+    threshold = check_real("threshold", threshold)
 
     def rule(y_hat: Array, y: ArrayLike, loss: Array) -> Bool[Array, ""]:
         below = loss < tolerance
@@ -174,7 +174,7 @@ def solved_by_40_20_40(low: float = 0.0, high: float = 1.0) -> SolvedRule:
     >>> bool(rule(jnp.array([[0.39], [0.61]]), y, 0.15)), bool(rule(jnp.array([[0.41], [0.61]]), y, 0.16))
     (True, False)
     """
-    if not real_number("low", low) < real_number("high", high):
+    if not check_real("low", low) < check_real("high", high):
         raise ValueError(f"{low=} must be below {high=}.")
 
     def rule(y_hat: Array, y: ArrayLike, loss: Array) -> Bool[Array, ""]:

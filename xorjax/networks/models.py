@@ -14,7 +14,7 @@ import numpy as np
 from jax.nn import initializers
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 
-from xorjax._checks import named, whole_number
+from xorjax._checks import check_choice, check_integer
 from xorjax.networks.tasks import AnyArray
 
 Activation = Callable[[Array], Array]
@@ -153,7 +153,7 @@ def mlp(
     """
     if isinstance(layer_sizes, str) or not isinstance(layer_sizes, Sequence) or len(layer_sizes) < 2:
         raise ValueError(f"{layer_sizes=} must be a sequence of at least two sizes, from inputs to outputs.")
-    sizes = [whole_number(f"layer_sizes[{i}]", size, 1, 2**24) for i, size in enumerate(layer_sizes)]
+    sizes = [check_integer(f"layer_sizes[{i}]", size, 1, 2**24) for i, size in enumerate(layer_sizes)]
     activate_hidden = _function("hidden", hidden, ACTIVATIONS)
     activate_output = _function("output", output, ACTIVATIONS)
     init_kernel = _function("kernel_init", kernel_init, INITIALIZERS)
@@ -269,4 +269,4 @@ def _function(argument: str, value: Any, choices: dict[str, Any]) -> Callable:
         return value
     if not isinstance(value, str):
         raise TypeError(f"{argument}={value!r} must be a name or a function.")
-    return named(argument, value, choices)
+    return check_choice(argument, value, choices)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
-from xorjax._checks import real_array, real_number, whole_number
+from xorjax._checks import check_integer, check_real, check_real_array
 
 AnyArray = Array | np.ndarray
 
@@ -76,7 +76,7 @@ def parity(n_bits: int) -> Batch:
     >>> parity(3).y.ravel()
     array([0., 1., 1., 0., 1., 0., 0., 1.], dtype=float32)
     """
-    n_bits = whole_number("n_bits", n_bits, 1, 20)
+    n_bits = check_integer("n_bits", n_bits, 1, 20)
     return truth_table([row.bit_count() % 2 for row in range(2**n_bits)])
 
 
@@ -108,10 +108,10 @@ def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
     array([[0., 0., 0.],
            [0., 1., 1.]], dtype=float32)
     """
-    batch, n = checked_batch(batch), len(batch.x)
-    if not 0 < real_number("share", share) < 1:
+    batch, n = check_batch(batch), len(batch.x)
+    if not 0 < check_real("share", share) < 1:
         raise ValueError(f"{share=} must be between 0 and 1.")
-    seed = whole_number("seed", seed, 0, 2**32 - 1)
+    seed = check_integer("seed", seed, 0, 2**32 - 1)
     if n < 2:
         raise ValueError(f"batch has {n} row; at least two are wanted, one on either side.")
     n_out = min(max(round(share * n), 1), n - 1)
@@ -122,7 +122,7 @@ def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
     return train, held_out
 
 
-def checked_batch(batch: Any, name: str = "batch") -> Batch:
+def check_batch(batch: Any, name: str = "batch") -> Batch:
     """The batch in NumPy arrays, so that a trace sees constants; tracers pass, for data that is an argument.
 
     Raises:
@@ -147,7 +147,7 @@ def are_classes(y: AnyArray) -> bool:
 
 
 def _checked(name: str, values: Any) -> Any:
-    array = values if isinstance(values, Tracer) else real_array(name, values)
+    array = values if isinstance(values, Tracer) else check_real_array(name, values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}.")
     if isinstance(array, np.ndarray) and not (finite := np.isfinite(array)).all():

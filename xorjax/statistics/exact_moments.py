@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from xorjax._checks import named
+from xorjax._checks import check_choice
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
 from xorjax.statistics import exact_sums
@@ -55,7 +55,7 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
     array([5., 5.])
     """
     by = checked_axes(by)
-    value = of if callable(of) else named("of", of, VALUES)
+    value = of if callable(of) else check_choice("of", of, VALUES)
 
     def init(members: Members) -> Any:
         groups = groups_of(members, by)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xorjax._checks import named, real_number
+from xorjax._checks import check_choice, check_real
 from xorjax.ensembles.members import Members, Places
 from xorjax.training.results import Outcome, Result
 
@@ -60,7 +60,7 @@ class Groups(NamedTuple):
 
 def groups_of(members: Members, by: tuple[str, ...]) -> Groups:
     sizes = dict(zip(members.axes, members.shape, strict=True))
-    return Groups(by, tuple(named("by", axis, sizes) for axis in by))
+    return Groups(by, tuple(check_choice("by", axis, sizes) for axis in by))
 
 
 def checked_axes(by: Sequence[str]) -> tuple[str, ...]:
@@ -70,6 +70,6 @@ def checked_axes(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_confidence(confidence: float) -> float:
-    if not 0 < real_number("confidence", confidence) < 1:
+    if not 0 < check_real("confidence", confidence) < 1:
         raise ValueError(f"{confidence=} must be between 0 and 1.")
     return confidence

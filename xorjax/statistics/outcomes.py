@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xorjax._checks import named, real_array
+from xorjax._checks import check_choice, check_real_array
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Places
 from xorjax.networks.tasks import AnyArray
@@ -78,11 +78,11 @@ def hidden_units(x: AnyArray, *, odd: bool = False, of: str | OfMembers | None =
     >>> xj.train_ensemble(trainer, range(10), reduce=hidden_units(xj.xor().x, of=None))
     {('0000', '0000'): 10}
     """
-    x = real_array("x", x)
+    x = check_real_array("x", x)
     n = len(x) if x.ndim == 2 else 0
     if not 0 < n <= 62:
         raise ValueError(f"x has shape {x.shape}; it must be (n, n_in), with 1 to 62 rows.")
-    holds = of if of is None or callable(of) else named("of", of, CONDITIONS)
+    holds = of if of is None or callable(of) else check_choice("of", of, CONDITIONS)
     weights = np.int64(1) << np.arange(n, dtype=np.int64)[::-1]
 
     def update(gathered: Any, results: Result, places: Places) -> Any:

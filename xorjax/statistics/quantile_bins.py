@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from xorjax._checks import named, real_number
+from xorjax._checks import check_choice, check_real
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
 from xorjax.statistics.arrays import quantile_ranks
@@ -58,11 +58,11 @@ def quantiles(at: Sequence[float], of: str | OfMembers = "loss", *, by: Sequence
     (2, 2)
     """
     by = checked_axes(by)
-    value = of if callable(of) else named("of", of, VALUES)
+    value = of if callable(of) else check_choice("of", of, VALUES)
     if isinstance(at, str) or not isinstance(at, Sequence | np.ndarray):
         raise TypeError(f"{at=} must be a list of shares, such as [0.5].")
     for i, q in enumerate(at):
-        if not 0 <= real_number(f"at[{i}]", q) <= 1:
+        if not 0 <= check_real(f"at[{i}]", q) <= 1:
             raise ValueError(f"at[{i}]={q} must be between 0 and 1.")
 
     def init(members: Members) -> Any:

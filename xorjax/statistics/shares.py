@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from xorjax._checks import named
+from xorjax._checks import check_choice
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
 from xorjax.statistics.grouping import CONDITIONS, OfMembers, checked_axes, checked_confidence, groups_of, of_each
@@ -62,8 +62,8 @@ def share(
     (array([0, 0]), array([10, 10]))
     """
     by = checked_axes(by)
-    holds = of if callable(of) else named("of", of, CONDITIONS)
-    named("method", method, {"wilson": None, "exact": None})
+    holds = of if callable(of) else check_choice("of", of, CONDITIONS)
+    check_choice("method", method, {"wilson": None, "exact": None})
     confidence = checked_confidence(confidence)
 
     def init(members: Members) -> Any:

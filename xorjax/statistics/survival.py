@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
 from xorjax.statistics.grouping import checked_axes, checked_confidence, groups_of
@@ -100,7 +100,7 @@ class Times(NamedTuple):
         Raises:
           TypeError, ValueError: if `epochs` is no whole number from 1 up, or members were watched for less.
         """
-        epochs = whole_number("epochs", epochs, 1, 2**30)
+        epochs = check_integer("epochs", epochs, 1, 2**30)
         solved, counts = self.solved
         within = solved <= epochs
         if len(self.censored.keys) and self.censored.keys[0] < epochs:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 from xorjax.studies.store.durable import remove_partial, write_durably
 from xorjax.studies.store.layout import CLAIMS, GROUP, ROOT
 
@@ -50,8 +50,8 @@ def checked_worker(worker: tuple[int, int] | str | None) -> Worker | None:
         number, of = (int(part) if isinstance(worker, str) else part for part in parts)
     except (TypeError, ValueError):
         raise ValueError(f"{worker=} must be two whole numbers, such as '3/16'.") from None
-    of = whole_number("worker[1]", of, 1, MAX_WORKERS)
-    return Worker(whole_number("worker[0]", number, 1, of, "the number of workers "), of)
+    of = check_integer("worker[1]", of, 1, MAX_WORKERS)
+    return Worker(check_integer("worker[0]", number, 1, of, "the number of workers "), of)
 
 
 def claimed(root: Path, lease_seconds: float = LEASE_SECONDS) -> dict[str, str]:

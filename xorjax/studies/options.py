@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import typer
 
-from xorjax._checks import named
+from xorjax._checks import check_choice
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.networks.tasks import Batch, parity, truth_table, xor
 from xorjax.training.trainer import MAX_EPOCHS
@@ -49,7 +49,7 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
 def chosen(option: str, value: str, choices: Mapping[str, T]) -> T:
     """The choice called `value`."""
     try:
-        return named(option, value, choices)
+        return check_choice(option, value, choices)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

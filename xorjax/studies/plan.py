@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 import xorjax as xj
-from xorjax._checks import named, whole_number
+from xorjax._checks import check_choice, check_integer
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.networks.models import ACTIVATIONS, INITIALIZERS
 from xorjax.studies.identity import data_digest
@@ -70,18 +70,18 @@ class Plan(NamedTuple):
 
 
 def _whole(low: int, high: int) -> Callable[[str, Any], Any]:
-    return lambda key, value: whole_number(key, value, low, high)
+    return lambda key, value: check_integer(key, value, low, high)
 
 
 def _one_of(choices: Mapping[str, Any]) -> Callable[[str, Any], Any]:
-    return lambda key, value: (named(key, value, choices), value)[1]
+    return lambda key, value: (check_choice(key, value, choices), value)[1]
 
 
 def _fields(key: str, value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise TypeError(f"{key}={value!r} must be a list of names, such as ['loss'].")
     for i, each in enumerate(value):
-        named(f"{key}[{i}]", each, dict.fromkeys(Result._fields))
+        check_choice(f"{key}[{i}]", each, dict.fromkeys(Result._fields))
     return value
 
 
@@ -112,13 +112,13 @@ def _task(key: str, value: Any) -> str:
 def _seeds(key: str, value: Any) -> range:
     if isinstance(value, str):
         return parse_seeds(value)
-    return range(whole_number(key, value, 1, MAX_SEED + 1))
+    return range(check_integer(key, value, 1, MAX_SEED + 1))
 
 
 def _epochs(key: str, value: Any) -> list[int]:
     if not isinstance(value, list):
         raise TypeError(f"{key}={value!r} must be a list of epochs.")
-    return [whole_number(f"{key}[{i}]", each, 0, MAX_EPOCHS) for i, each in enumerate(value)]
+    return [check_integer(f"{key}[{i}]", each, 0, MAX_EPOCHS) for i, each in enumerate(value)]
 
 
 class _Key(NamedTuple):
@@ -234,7 +234,7 @@ def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) ->
         key = f"{AXES}.{name}"
         try:
             if allowed and name not in allowed:
-                named(AXES, name, dict.fromkeys(allowed))
+                check_choice(AXES, name, dict.fromkeys(allowed))
             numbers = _numbers(value)
             several = numbers if isinstance(numbers, list) else [numbers]
             if not several or not all(type(each) in (int, float) and abs(each) <= GREATEST for each in several):

@@ -11,7 +11,7 @@ import numpy as np
 import xarray
 from jax.sharding import Mesh
 
-from xorjax._checks import real_array, real_number, whole_number
+from xorjax._checks import check_integer, check_real, check_real_array
 from xorjax.ensembles.cluster import of_all_processes
 from xorjax.ensembles.devices import checked_mesh, is_shared
 from xorjax.ensembles.members import SEED, checked_seeds
@@ -135,7 +135,7 @@ def complete(
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
     share = checked_worker(worker)
-    if not 0 < real_number("lease_seconds", lease_seconds) <= MAX_LEASE_SECONDS:
+    if not 0 < check_real("lease_seconds", lease_seconds) <= MAX_LEASE_SECONDS:
         raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
     if not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
@@ -188,7 +188,7 @@ def _axes(axes: Mapping[str, Any] | None) -> tuple[dict[str, list[float]], dict[
     for name, given in (axes or {}).items():
         if not isinstance(name, str) or not AXIS.fullmatch(name) or name in RESERVED:
             raise ValueError(f"axes has the name {name!r}; it must be a word that is not in {RESERVED}.")
-        array = real_array(f"axes[{name!r}]", given).astype(np.float64)
+        array = check_real_array(f"axes[{name!r}]", given).astype(np.float64)
         with np.errstate(over="ignore"):
             trained = array.astype(as_trained)
         if array.ndim > 1 or not array.size or not np.isfinite(trained).all():
@@ -226,7 +226,7 @@ def _asked(
             if name in values:
                 raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
     usual = members_of_unit(variables)
-    of_unit = usual if unit is None else whole_number("unit", unit, 1, MAX_UNIT)
+    of_unit = usual if unit is None else check_integer("unit", unit, 1, MAX_UNIT)
     record = None
     if trainer.recorded is not None and any(variable.name.startswith("history/") for variable in variables):
         record = tuple(trainer.recorded)

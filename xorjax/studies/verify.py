@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xorjax._checks import whole_number
+from xorjax._checks import check_integer
 from xorjax.ensembles.ensemble import train_ensemble
 from xorjax.ensembles.members import MAX_SEED, SEED
 from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, claimed
@@ -69,8 +69,8 @@ def verify_study(
     Raises:
       ValueError: if there is no study, or its metadata are damaged, or members can't be trained again here.
     """
-    sample = whole_number("sample", sample, 0, 2**20)
-    seed = whole_number("seed", seed, 0, MAX_SEED)
+    sample = check_integer("sample", sample, 0, 2**20)
+    seed = check_integer("seed", seed, 0, MAX_SEED)
     stored = roots.found_in(store)
     if trainer is not None and sample:
         check_same(stored, trainer)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from xorjax._checks import is_real, real_array, whole_number
+from xorjax._checks import check_integer, check_real_array, is_real_dtype
 from xorjax.networks.losses import Loss, SolvedRule, weighted
 from xorjax.networks.models import Model
-from xorjax.networks.tasks import Batch, checked_batch
+from xorjax.networks.tasks import Batch, check_batch
 
 HParams = Any  # a pytree of traced scalars
 ModelLike = Model | Callable[[HParams], Model]
@@ -60,7 +60,7 @@ def problem_from(
             f"got {optimizer!r}."
         )
     if not callable(batch):
-        batch = checked_batch(batch)
+        batch = check_batch(batch)
         _rows_of_an_update(batch_size, batch)
     takes_hparams = callable(model) or callable(batch) or not isinstance(optimizer, optax.GradientTransformation)
 
@@ -81,7 +81,7 @@ def problem_from(
             raise TypeError(
                 f"optimizer(hparams) must give an optax GradientTransformation, got {transformation!r}."
             )
-        data = batch if isinstance(batch, Batch) else checked_batch(made("batch", batch, hparams))
+        data = batch if isinstance(batch, Batch) else check_batch(made("batch", batch, hparams))
         return Problem(
             hparams,
             member_model,
@@ -141,15 +141,15 @@ def check_observed(observe: Callable[[Any, HParams], Any], params: Any, hparams:
 
 def _rows_of_an_update(batch_size: int | None, batch: Batch) -> int:
     n = len(batch.x)
-    return n if batch_size is None else whole_number("batch_size", batch_size, 1, n, "n")
+    return n if batch_size is None else check_integer("batch_size", batch_size, 1, n, "n")
 
 
 def _fixed_dtype(path: Any, leaf: Any) -> Array:
     """A hyper-parameter in the dtype that it has in an array, be it a Python number here."""
     name = f"hparams{jax.tree_util.keystr(path)}"
     if not isinstance(leaf, jax.Array):
-        leaf = real_array(name, leaf)
-    elif not is_real(leaf.dtype):
+        leaf = check_real_array(name, leaf)
+    elif not is_real_dtype(leaf.dtype):
         raise TypeError(f"{name} must be real numbers, got dtype {leaf.dtype}.")
     return jnp.asarray(leaf, jnp.result_type(leaf))
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from xorjax._checks import named, real_number, whole_number
+from xorjax._checks import check_choice, check_integer, check_real
 from xorjax.networks.tasks import AnyArray
 from xorjax.training.results import History
 
@@ -51,8 +51,8 @@ def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
     >>> log_spaced(1000)
     [0, 1, 2, 5, 10, 22, 46, 100, 215, 464, 1000]
     """
-    epochs = whole_number("epochs", epochs, 1, 2**30)
-    if not 0 < real_number("per_decade", per_decade) <= 2**20:
+    epochs = check_integer("epochs", epochs, 1, 2**30)
+    if not 0 < check_real("per_decade", per_decade) <= 2**20:
         raise ValueError(f"{per_decade=} must be above 0, and at most 2**20.")
     powers = np.arange(np.ceil(per_decade * np.log10(epochs))) / per_decade
     return [0, *np.unique([*np.rint(10.0**powers).astype(int), epochs]).tolist()]
@@ -67,12 +67,12 @@ def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Ep
     if record_every is not None:
         if record_at is not None:
             raise ValueError(f"{record_every=} and {record_at=} are given; one of them must be None.")
-        return range(0, epochs, whole_number("record_every", record_every, 1, epochs, "epochs"))
+        return range(0, epochs, check_integer("record_every", record_every, 1, epochs, "epochs"))
     if record_at is None:
         return None
     if isinstance(record_at, str) or not isinstance(record_at, Sequence | np.ndarray) or np.ndim(record_at) == 0:
         raise TypeError(f"{record_at=} must be a list of epochs, such as xj.training.log_spaced({epochs}).")
-    at = tuple(whole_number(f"record_at[{i}]", epoch, 0, epochs, "epochs") for i, epoch in enumerate(record_at))
+    at = tuple(check_integer(f"record_at[{i}]", epoch, 0, epochs, "epochs") for i, epoch in enumerate(record_at))
     if not at or sorted(set(at)) != list(at):
         raise ValueError(f"{record_at=} must hold at least one epoch, in ascending order.")
     return at
@@ -87,7 +87,7 @@ def checked_extras(record: Any, observe: Any, recorded: Epochs | None) -> tuple[
     if isinstance(record, str) or not isinstance(record, Sequence):
         raise TypeError(f"{record=} must be a list of names, such as ['params'].")
     for name in record:
-        named("record", name, dict.fromkeys(EXTRAS))
+        check_choice("record", name, dict.fromkeys(EXTRAS))
     if observe is not None and not callable(observe):
         raise TypeError(f"{observe=} must be a function of params and hparams.")
     if recorded is None and (record or observe is not None):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from xorjax._checks import named, real_number, whole_number
+from xorjax._checks import check_choice, check_integer, check_real
 
 
 class StopRule(NamedTuple):
@@ -51,8 +51,8 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
     >>> bool(stops)  # 0.2 at epoch 1 was the best, two epochs ago
     True
     """
-    epochs = whole_number("epochs", epochs, 1, 2**30)
-    if not 0 <= real_number("improvement", improvement) < math.inf:
+    epochs = check_integer("epochs", epochs, 1, 2**30)
+    if not 0 <= check_real("improvement", improvement) < math.inf:
         raise ValueError(f"{improvement=} must be 0 or more, and finite.")
 
     def update(carried: Any, solved: Any, loss: Any, epoch: Any) -> tuple[Any, Any]:
@@ -79,7 +79,7 @@ def stop_rule(stop: Any) -> StopRule:
         raise TypeError(
             f"{stop=} must be 'never', 'solved', a StopRule such as xj.training.plateau(100), or a list of these."
         )
-    return named("stop", stop, RULES)
+    return check_choice("stop", stop, RULES)
 
 
 def check_rule(rule: StopRule, dtype: Any) -> None:

@@ -16,9 +16,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from xorjax._checks import real_number, whole_number
+from xorjax._checks import check_integer, check_real
 from xorjax.networks.losses import Loss, SolvedRule, accuracy, mse, sigmoid_cross_entropy, solved_by_loss
-from xorjax.networks.tasks import Batch, are_classes, checked_batch
+from xorjax.networks.tasks import Batch, are_classes, check_batch
 from xorjax.training.problem import (
     BatchLike,
     HParams,
@@ -160,17 +160,17 @@ def trainer(
     (10, (4, 1))
     """
     problem = problem_from(model, batch, optimizer, loss, batch_size)
-    epochs = whole_number("epochs", epochs, 1, MAX_EPOCHS)
+    epochs = check_integer("epochs", epochs, 1, MAX_EPOCHS)
     recorded = recorded_epochs(record_every, record_at, epochs)
     extras = checked_extras(record, observe, recorded)
     for argument, flag in {"shuffle": shuffle, "resample": resample}.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{argument}={flag!r} must be True or False.")
     if validation is not None:
-        validation = checked_batch(validation, "validation")
+        validation = check_batch(validation, "validation")
     above = 0.0 if loss is sigmoid_cross_entropy else 0.5
     if threshold is not None:
-        above = real_number("threshold", threshold)
+        above = check_real("threshold", threshold)
         if not math.isfinite(above):
             raise ValueError(f"{threshold=} must be finite.")
     rule = stop_rule(stop)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from xorjax._checks import named
+from xorjax._checks import check_choice
 from xorjax.ensembles.engines import lanes, pallas, vmap
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.lanes.jaxprs import platform as platform_now
@@ -57,8 +57,8 @@ def choose(
             f"engine={name!r} is for GPUs and TPUs, and JAX runs on {platform} here; available are auto, "
             f"{', '.join(engines)}."
         )
-    named("precision", precision, KERNELS["gpu"])
-    named("engine", name, {"auto": None, **engines})
+    check_choice("precision", precision, KERNELS["gpu"])
+    check_choice("engine", name, {"auto": None, **engines})
     wanted = "pallas" if name == "auto" and "pallas" in engines else name
     if wanted in ("pallas", "interpret"):
         route = KERNELS[platform][precision] if wanted == "pallas" else ROUTES["interpret"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xorjax._checks import named
+from xorjax._checks import check_choice
 from xorjax.ensembles.members import SEED
 from xorjax.training.results import Outcome, Result
 
@@ -183,7 +183,7 @@ def variables_of(result: Result, keep: Sequence[str] | None) -> tuple[Variable, 
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise TypeError(f"{keep=} must be a list of names, such as ['loss', 'params'].")
     for i, field in enumerate(keep):
-        named(f"keep[{i}]", field, fields)
+        check_choice(f"keep[{i}]", field, fields)
     kept = {*keep, OUTCOME}
     return tuple(_variable(name, leaf) for name, leaf in given.items() if name.partition("/")[0] in kept)
 
