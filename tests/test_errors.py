@@ -42,8 +42,8 @@ def with_nan():
 WRONG = {
     # tasks
     "parity of nothing": (lambda: xj.parity(0), ValueError, "n_bits=0 must be between 1 and 20"),
-    "parity of half a bit": (lambda: xj.parity(2.5), TypeError, "n_bits=2.5 must be a whole number"),
-    "parity of True": (lambda: xj.parity(True), TypeError, "n_bits=True must be a whole number"),
+    "parity of half a bit": (lambda: xj.parity(2.5), TypeError, "n_bits=2.5 must be an integer"),
+    "parity of True": (lambda: xj.parity(True), TypeError, "n_bits=True must be an integer"),
     "three outputs": (lambda: xj.truth_table([0, 1, 1]), ValueError, "2, 4, 8, … values"),
     "no outputs": (lambda: xj.truth_table([]), ValueError, "got shape (0,)"),
     "an output of 2": (lambda: xj.truth_table([0, 2]), ValueError, "outputs=[0, 2] must hold only 0 and 1"),
@@ -52,7 +52,7 @@ WRONG = {
     # models
     "a size of 0": (lambda: xj.mlp((2, 0, 1)), ValueError, "layer_sizes[1]=0 must be between 1 and"),
     "a negative size": (lambda: xj.mlp((2, 2, -1)), ValueError, "layer_sizes[2]=-1 must be between 1 and"),
-    "half a unit": (lambda: xj.mlp((2, 2.5, 1)), TypeError, "layer_sizes[1]=2.5 must be a whole number"),
+    "half a unit": (lambda: xj.mlp((2, 2.5, 1)), TypeError, "layer_sizes[1]=2.5 must be an integer"),
     "one size": (lambda: xj.mlp((2,)), ValueError, "layer_sizes=(2,) must be a sequence of at least two sizes"),
     "sizes as a number": (lambda: xj.mlp(2), ValueError, "layer_sizes=2 must be a sequence"),
     "sizes as text": (lambda: xj.mlp("221"), ValueError, "layer_sizes='221' must be a sequence"),
@@ -87,7 +87,7 @@ WRONG = {
         ValueError,
         "dtype='complex64' must be a real",
     ),
-    "whole-number parameters": (lambda: xj.mlp((2, 1), dtype=int), ValueError, "dtype='int64' must be a real"),
+    "integer parameters": (lambda: xj.mlp((2, 1), dtype=int), ValueError, "dtype='int64' must be a real"),
     "a dtype that is none": (lambda: xj.mlp((2, 1), dtype="float33"), TypeError, "dtype='float33'"),
     "float64 in 32-bit JAX": (
         lambda: xj.mlp((2, 1), dtype="float64").init(KEY),
@@ -147,7 +147,7 @@ WRONG = {
         ValueError,
         "weights of layer 1 must be a kernel (3, n_out) and a bias (n_out,), got shapes (2, 1) and (1,)",
     ),
-    "whole-number weights": (
+    "integer weights": (
         lambda: xj.keras.params_from_keras([np.ones((2, 1), int), np.ones(1)]),
         ValueError,
         "weights of layer 0 must be real floats, got int64 and float64",
@@ -214,7 +214,7 @@ WRONG = {
     ),
     "a model for other inputs": (lambda: train(model=xj.mlp((3, 1))), ValueError, "x has shape (4, 2)"),
     "no epochs": (lambda: train(epochs=0), ValueError, "epochs=0 must be between 1 and 1073741824"),
-    "half an epoch": (lambda: train(epochs=1e5), TypeError, "epochs=100000.0 must be a whole number"),
+    "half an epoch": (lambda: train(epochs=1e5), TypeError, "epochs=100000.0 must be an integer"),
     "a batch larger than the data": (
         lambda: train(batch_size=5),
         ValueError,
@@ -396,11 +396,11 @@ WRONG = {
     "an empty range": (lambda: ensemble(range(0)), ValueError, "seeds must hold at least one seed"),
     "a count of seeds": (lambda: ensemble(10), TypeError, "seeds=10 must be a range, list or array"),
     "seeds as text": (lambda: ensemble("123"), TypeError, "seeds='123' must be a range"),
-    "float seeds": (lambda: ensemble([0.0, 1.0]), TypeError, "seeds must be whole numbers, got dtype float64"),
+    "float seeds": (lambda: ensemble([0.0, 1.0]), TypeError, "seeds must be integers, got dtype float64"),
     "Boolean seeds": (
         lambda: ensemble(np.array([True])),
         TypeError,
-        "seeds must be whole numbers, got dtype bool",
+        "seeds must be integers, got dtype bool",
     ),
     "a negative seed": (
         lambda: ensemble([3, -1]),
@@ -471,8 +471,8 @@ WRONG = {
         ValueError,
         "hparams['learning_rate']=1099511627776 is too large for 32-bit integers",
     ),
-    "ragged seeds": (lambda: ensemble([0, [1, 2]]), TypeError, "seeds must be whole numbers"),
-    "seeds in a set": (lambda: ensemble({1, 2}), TypeError, "must be a range, list or array of whole numbers."),
+    "ragged seeds": (lambda: ensemble([0, [1, 2]]), TypeError, "seeds must be integers"),
+    "seeds in a set": (lambda: ensemble({1, 2}), TypeError, "must be a range, list or array of integers."),
     "one number of epochs for many records": (
         lambda: train(epochs=1000, record_every=1).advance(TRAINER.init(KEY), None, 65),
         ValueError,
@@ -549,7 +549,7 @@ WRONG = {
         "engine='vmaps' must be one of auto, lanes, vmap, interpret; did you mean 'vmap'?",
     ),
     "a chunk of nothing": (lambda: ensemble([0], chunk_size=0), ValueError, "chunk_size=0 must be between 1 and"),
-    "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be a whole number"),
+    "half a chunk": (lambda: ensemble([0], chunk_size=1.5), TypeError, "chunk_size=1.5 must be an integer"),
     "progress that is none": (lambda: ensemble([0], progress=True), TypeError, "progress=True must be a function"),
     "no time": (lambda: ensemble([0], seconds=0), ValueError, "seconds=0 must be above 0"),
     "a time in words": (

@@ -19,7 +19,7 @@ def check_integer(name: str, value: Any, low: int, high: int, high_name: str = "
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}={value!r} must be a whole number.") from None
+        raise TypeError(f"{name}={value!r} must be an integer.") from None
     if not low <= number <= high:
         bound = f"{high_name}={high}" if high_name else f"{high}"
         raise ValueError(f"{name}={number} must be between {low} and {bound}.")

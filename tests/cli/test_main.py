@@ -191,20 +191,20 @@ WRONG = {
     "a range of one": (["ensemble", "--momentum", "0:0.9:1"], "'0:0.9:1' must go from one number to another"),
     "a range to where it began": (["ensemble", "--momentum", "0.9:0.9:3"], "and have a count from 2 to 10000"),
     "a range to infinity": (["ensemble", "--learning-rate", "0:inf:3"], "inf is not a finite number"),
-    "a rate beyond 32 bits": (["ensemble", "--learning-rate", "1e39"], "1e+39 is not a finite number of 32 bits"),
+    "a rate beyond 32 bits": (["ensemble", "--learning-rate", "1e39"], "1e+39 is not a finite float32"),
     "a rate twice": (
         ["ensemble", "--learning-rate", "0.1", "--learning-rate", "0:0.2:3"],
         "'--learning-rate': 0.1 is given twice; each value may be given once",
     ),
     "two rates that are one": (
         ["ensemble", "--learning-rate", "0.1,0.100000000001"],
-        "0.100000000001 and 0.1 are one number of 32 bits",
+        "0.100000000001 and 0.1 are the same float32",
     ),
     "a size twice": (["ensemble", "--hidden-units", "2,3,2"], "'--hidden-units': 2 is given twice"),
     "a size of none": (["ensemble", "--hidden-units", "2,0"], "'--hidden-units': 0 must be between 1 and 1024"),
     "sizes in words": (
         ["ensemble", "--hidden-units", "two"],
-        "'--hidden-units': 'two' must be a whole number, or a list such as 2,3,4",
+        "'--hidden-units': 'two' must be an integer, or a list such as 2,3,4",
     ),
     "momenta for adam": (
         ["ensemble", "--optimizer", "adam", "--momentum", "0:0.9:3"],

@@ -378,7 +378,7 @@ WRONG = {
         ValueError,
         "process_id=2 must be between 0 and num_processes - 1=1",
     ),
-    "half a process": (("127.0.0.1:1", 2, 0.5), TypeError, "process_id=0.5 must be a whole number"),
+    "half a process": (("127.0.0.1:1", 2, 0.5), TypeError, "process_id=0.5 must be an integer"),
 }
 
 

@@ -241,7 +241,7 @@ def test_weak_types_in_stay_weak(depth):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint32])
 @pytest.mark.parametrize("divide", [lax.div, lax.rem])
-def test_whole_numbers_divided_while_tracing_are_those_divided_later(divide, dtype):
+def test_integers_divided_while_tracing_are_those_divided_later(divide, dtype):
     limits = np.iinfo(dtype)
     numbers = np.array(
         [limits.min, limits.min + 1, 0, 1, 2, 7, limits.max] + [-1, -2, -7] * (limits.min < 0), dtype

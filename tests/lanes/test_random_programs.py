@@ -22,7 +22,7 @@ def ways(fn, in_axes):
 
 
 def assert_alike(got, wanted, **tolerance):
-    """Whole numbers and truths exactly, as everything without a tolerance."""
+    """Integers and Booleans exactly, as everything without a tolerance."""
     for a, b in zip(got, wanted, strict=True):
         assert jax.typeof(a).str_short() == jax.typeof(b).str_short()
         assert a.weak_type == b.weak_type

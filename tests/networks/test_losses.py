@@ -92,6 +92,6 @@ def test_the_40_20_40_rule_follows_the_range_of_the_outputs():
     assert not rule(jnp.array([[-0.19], [0.21]]), y, jnp.float32(0))
 
 
-def test_whole_numbers_are_predictions_too():
+def test_integers_are_predictions_too():
     assert xj.mse(np.array([[0], [1]]), np.array([[0.5], [0.5]], np.float32)) == 0.25
     assert xj.mse(np.array([[False], [True]]), np.array([[0.5], [0.5]], np.float32)) == 0.25

@@ -89,10 +89,10 @@ def test_what_a_store_keeps_of_a_plan_makes_the_same_trainer(tmp_path):
 WRONG = {
     "an unknown key": ("epoch = 3", "line 1: 'epoch' is not a key of a study; did you mean 'epochs'?"),
     "a key like no other": ("\n\nwhatever = 3", "line 3: 'whatever' is not a key of a study; known are task, "),
-    "epochs in words": ("epochs = 'many'", "line 1: epochs='many' must be a whole number."),
+    "epochs in words": ("epochs = 'many'", "line 1: epochs='many' must be an integer."),
     "no epochs": ("epochs = 0", "line 1: epochs=0 must be between 1 and 1073741824."),
-    "half an epoch": ("epochs = 0.5", "line 1: epochs=0.5 must be a whole number."),
-    "a truth for a number": ("epochs = true", "line 1: epochs=True must be a whole number."),
+    "half an epoch": ("epochs = 0.5", "line 1: epochs=0.5 must be an integer."),
+    "a truth for a number": ("epochs = true", "line 1: epochs=True must be an integer."),
     "no seeds": ("seeds = 0", "line 1: seeds=0 must be between 1 and 4294967296."),
     "seeds backwards": ("seeds = '9:5'", "line 1: seeds: '9:5' must name at least one seed"),
     "an unknown task": ("task = 'and'", "line 1: task: 'and' must be xor, parity:3"),
@@ -147,7 +147,7 @@ WRONG = {
     "a quote in a comment": ('# it\'s [\nstore = "#\'[" # "\nepochs = 0', "line 3: epochs=0 must be between"),
     "values too close": (
         "[axes]\nmomentum = [1.0, 1.000000001]",
-        "must hold each value once, as numbers of 32 bits",
+        "must hold each value once, in float32",
     ),
 }
 

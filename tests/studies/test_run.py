@@ -292,7 +292,7 @@ def test_a_model_of_dictionaries_keeps_its_names(tmp_path):
 WRONG = {
     "no trainer": ({"trainer": 3}, TypeError, "trainer must come from xj.trainer"),
     "a worker too many": ({"worker": "4/3"}, ValueError, "worker[0]=4 must be between 1 and"),
-    "a worker in words": ({"worker": "first"}, ValueError, "worker='first' must be two whole numbers"),
+    "a worker in words": ({"worker": "first"}, ValueError, "worker='first' must be two integers"),
     "no lease": ({"lease_seconds": 0}, ValueError, "lease_seconds=0 must be above 0"),
     "a lease for ever": ({"lease_seconds": np.inf}, ValueError, "lease_seconds=inf must be above 0, and at most"),
     "a plan that is an object": (

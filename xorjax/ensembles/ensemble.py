@@ -71,7 +71,7 @@ def train_ensemble(
 
     Args:
       trainer: from `xj.trainer(...)`.
-      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1; or `Members`, from `xj.grid(...)` or
+      seeds: a range, list or array of integers from 0 to 2^32 − 1; or `Members`, from `xj.grid(...)` or
         `xj.random_search(...)`, which are seeds and hparams at once.
       hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
         (one value for each member). A list of numbers counts as an array.

@@ -232,18 +232,18 @@ def checked_seeds(seeds: Any) -> range | np.ndarray:
     """The seeds as a range, which costs no memory, or an array.
 
     Raises:
-      TypeError, ValueError: if they are not whole numbers from 0 to 2^32 − 1, at least one of them.
+      TypeError, ValueError: if they are not integers from 0 to 2^32 − 1, at least one of them.
     """
     if isinstance(seeds, range):
         checked, ends = seeds, [*seeds[:1], *seeds[-1:]]
     else:
         if not isinstance(seeds, Sequence | np.ndarray | jax.Array) or isinstance(seeds, str):
             hint = f"; try range({seeds})" if isinstance(seeds, int) else ""
-            raise TypeError(f"{seeds=} must be a range, list or array of whole numbers{hint}.")
+            raise TypeError(f"{seeds=} must be a range, list or array of integers{hint}.")
         try:
             checked = np.asarray(seeds)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"seeds must be whole numbers: {error}") from None
+            raise TypeError(f"seeds must be integers: {error}") from None
         if checked.ndim != 1:
             raise ValueError(f"seeds must have one axis, got shape {checked.shape}.")
         if checked.dtype.kind in "iu":
@@ -251,7 +251,7 @@ def checked_seeds(seeds: Any) -> range | np.ndarray:
         elif all(type(seed) is int for seed in seeds):  # none at all, or too large for NumPy's integers
             ends = sorted(seeds)
         else:
-            raise TypeError(f"seeds must be whole numbers, got dtype {checked.dtype}.")
+            raise TypeError(f"seeds must be integers, got dtype {checked.dtype}.")
     if not ends:
         raise ValueError("seeds must hold at least one seed, got none.")
     if min(ends) < 0 or max(ends) > MAX_SEED:

@@ -144,7 +144,7 @@ def mlp(
       A model whose params are a tuple of `Dense`. Inputs are converted to the params' dtype.
 
     Raises:
-      TypeError, ValueError: for layer sizes that are not at least two positive whole numbers, an unknown
+      TypeError, ValueError: for layer sizes that are not at least two positive integers, an unknown
         name, or a dtype that is not a real float.
 
     >>> params = mlp((2, 2, 1)).init(jax.random.key(7))

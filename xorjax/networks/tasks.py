@@ -71,7 +71,7 @@ def parity(n_bits: int) -> Batch:
       `x` of shape (2^k, k), most significant bit first, and `y` of shape (2^k, 1), both float32.
 
     Raises:
-      TypeError, ValueError: if `n_bits` is not a whole number from 1 to 20.
+      TypeError, ValueError: if `n_bits` is not an integer from 1 to 20.
 
     >>> parity(3).y.ravel()
     array([0., 1., 1., 0., 1., 0., 0., 1.], dtype=float32)

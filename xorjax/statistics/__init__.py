@@ -1,6 +1,6 @@
 """Statistics that stream, for `train_ensemble(..., reduce=...)`: of any number of members in constant memory.
 
-Counts are whole numbers and sums are exact, so that what is merged from chunks, threads or hosts is the same in
+Counts are integers and sums are exact, so that what is merged from chunks, threads or hosts is the same in
 any order, bit for bit.
 """
 

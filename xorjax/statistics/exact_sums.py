@@ -55,7 +55,7 @@ _MASK = np.uint64(2**LIMB - 1)
 
 
 def _taken_apart(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers and exponents of 2, of which |values| are the products."""
+    """Integers and exponents of 2, of which |values| are the products."""
     fractions, exponents = np.frexp(np.asarray(values, np.float64))
     return np.abs(np.ldexp(fractions, DIGITS)).astype(np.uint64), exponents.astype(np.int64) - DIGITS
 
@@ -63,7 +63,7 @@ def _taken_apart(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _with(
     sums: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], signs: np.ndarray, which: np.ndarray
 ) -> np.ndarray:
-    """Sums with whole numbers below 2^54 added, times powers of 2 and signs; not carried."""
+    """Sums with integers below 2^54 added, times powers of 2 and signs; not carried."""
     new, signs = sums.flatten(), signs.astype(np.int64)
     for digits, exponents in parts:
         limb, shift = np.divmod(exponents + SCALE, LIMB)

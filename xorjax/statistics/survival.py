@@ -98,7 +98,7 @@ class Times(NamedTuple):
           epochs: after so many, 1 to 2^30.
 
         Raises:
-          TypeError, ValueError: if `epochs` is no whole number from 1 up, or members were watched for less.
+          TypeError, ValueError: if `epochs` is no integer from 1 up, or members were watched for less.
         """
         epochs = check_integer("epochs", epochs, 1, 2**30)
         solved, counts = self.solved

@@ -1,4 +1,4 @@
-"""Counts by whole numbers of any range, of which only those that occur are kept."""
+"""Counts by integers of any range, of which only those that occur are kept."""
 
 from typing import Any, NamedTuple
 

@@ -49,7 +49,7 @@ def checked_worker(worker: tuple[int, int] | str | None) -> Worker | None:
     try:
         number, of = (int(part) if isinstance(worker, str) else part for part in parts)
     except (TypeError, ValueError):
-        raise ValueError(f"{worker=} must be two whole numbers, such as '3/16'.") from None
+        raise ValueError(f"{worker=} must be two integers, such as '3/16'.") from None
     of = check_integer("worker[1]", of, 1, MAX_WORKERS)
     return Worker(check_integer("worker[0]", number, 1, of, "the number of workers "), of)
 

@@ -96,7 +96,7 @@ def parse_numbers(text: str) -> tuple[float, ...]:
     for number in given:
         with np.errstate(over="ignore"):
             if not np.isfinite(np.float32(number)):
-                raise typer.BadParameter(f"{number} is not a finite number of 32 bits.")
+                raise typer.BadParameter(f"{number} is not a finite float32.")
     if count is None:
         return tuple(given)
     if not 2 <= count <= MAX_COMBINATIONS or given[0] == given[1]:
@@ -112,7 +112,7 @@ def parse_hidden_units(text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r} must be a whole number, or a list such as 2,3,4.") from None
+        raise typer.BadParameter(f"{text!r} must be an integer, or a list such as 2,3,4.") from None
     for number in numbers:
         within(1, MAX_HIDDEN_UNITS)(number)
     return numbers
@@ -127,7 +127,7 @@ def joined(parsed: Sequence[Sequence[Any]] | None) -> list[Any] | None:
     for value in values:
         single = np.float32(value)  # as it is trained
         if single in seen:
-            same = "is given twice" if seen[single] == value else f"and {seen[single]} are one number of 32 bits"
+            same = "is given twice" if seen[single] == value else f"and {seen[single]} are the same float32"
             raise typer.BadParameter(f"{value} {same}; each value may be given once.")
         seen[single] = value
     return values

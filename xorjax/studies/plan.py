@@ -243,7 +243,7 @@ def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) ->
                     f"none beyond {GREATEST:.3g}, the greatest of 32 bits."
                 )
             if len(set(map(np.float32, several))) < len(several):
-                raise ValueError(f"{key}={value!r} must hold each value once, as numbers of 32 bits.")
+                raise ValueError(f"{key}={value!r} must hold each value once, in float32.")
             if len(several) > MAX_AXIS:
                 raise ValueError(f"{key} has {len(several)} values; {MAX_AXIS} are allowed.")
             axes[name] = [float(each) for each in several] if isinstance(numbers, list) else float(numbers)

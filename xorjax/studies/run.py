@@ -68,7 +68,7 @@ def run_study(
 
     Args:
       trainer: from `xj.trainer(...)`.
-      seeds: a range, list or array of whole numbers from 0 to 2^32 − 1.
+      seeds: a range, list or array of integers from 0 to 2^32 − 1.
       axes: hyper-parameters by name: a list of numbers is an axis of the study, a number is shared by all members.
         All are floats to the trainer.
       store: a folder, a URL such as "s3://bucket/study.zarr" (by fsspec), or a store of zarr.

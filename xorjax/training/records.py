@@ -43,7 +43,7 @@ def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
       per_decade: how many, above 0. Early on there are fewer, since an epoch is listed once.
 
     Returns:
-      Epochs in ascending order: the whole numbers next to 10^(i / per_decade), i = 0, 1, 2, …
+      Epochs in ascending order: the integers next to 10^(i / per_decade), i = 0, 1, 2, …
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.

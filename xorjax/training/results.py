@@ -58,7 +58,7 @@ class Result(NamedTuple):
       loss: of these on the whole batch, a scalar.
       accuracy: share of rows that they classify right, a scalar.
       predictions: outputs for the rows of the batch, (n, n_out).
-      outcome: an `Outcome`, as a whole number.
+      outcome: an `Outcome`, as an integer.
       solved_epoch: epochs trained when the solved rule first held, -1 if it never did.
       epochs: epochs trained.
       history: what was recorded, or None.

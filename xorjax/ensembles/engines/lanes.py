@@ -1,6 +1,6 @@
 """Members in vector lanes: the trainer's loop as `lane_vmap` runs it, in blocks that fit a CPU's nearest cache.
 
-Every block has the same size, a whole number of vectors where lanes are vectors, however few its members are: that
+Every block has the same size, a number of whole vectors where lanes are vectors, however few its members are: that
 is why a member's bits do not depend on its company. A chunk is a row of blocks, trained one after the other.
 """
 

@@ -209,7 +209,7 @@ def _stored(store: Store, name: str, described: dict[str, Any]) -> Stored:
     if count(seeds) != axes[SEED]:
         raise ValueError(f"{count(seeds)} seeds, and an axis of {axes[SEED]}.")
     if record is not None and not all(_is_count(epoch + 1, 2**31) for epoch in record):
-        raise ValueError("epochs of records that are no whole numbers.")
+        raise ValueError("epochs of records that are no integers.")
     return Stored(store, name, described, layout, values, [list(run) for run in seeds])
 
 
