@@ -474,12 +474,12 @@ WRONG = {
     "ragged seeds": (lambda: ensemble([0, [1, 2]]), TypeError, "seeds must be integers"),
     "seeds in a set": (lambda: ensemble({1, 2}), TypeError, "must be a range, list or array of integers."),
     "one number of epochs for many records": (
-        lambda: train(epochs=1000, record_every=1).advance(TRAINER.init(KEY), None, 65),
+        lambda: train(epochs=1000, record_every=1).run_epochs(TRAINER.init(KEY), None, 65),
         ValueError,
         "epochs has shape (); it must be (64,), record_slots=64",
     ),
     "many numbers of epochs for no records": (
-        lambda: train(epochs=1000).advance(TRAINER.init(KEY), None, np.array([1, 2])),
+        lambda: train(epochs=1000).run_epochs(TRAINER.init(KEY), None, np.array([1, 2])),
         ValueError,
         "epochs has shape (2,); it must be a scalar without records",
     ),

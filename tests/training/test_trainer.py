@@ -147,7 +147,7 @@ def test_advance_in_pieces_is_run_bit_for_bit():
     trainer = xj.trainer(MODEL, XOR, sgd, epochs=100, record_every=10)
     hparams = {"learning_rate": 0.5}
     result = jax.jit(trainer.run)(KEY, hparams)
-    state, advance, records = trainer.init(KEY, hparams), jax.jit(trainer.advance), []
+    state, advance, records = trainer.init(KEY, hparams), jax.jit(trainer.run_epochs), []
     for epochs in (30, 50, 20):
         spans = np.where(np.arange(10) < epochs // 10, 10, 0)
         state, found = advance(state, hparams, spans)

@@ -100,7 +100,7 @@ def train(
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
     console.print(xj.summary(state.params), soft_wrap=True)
 
-    advance = jax.jit(trainer.advance)
+    advance = jax.jit(trainer.run_epochs)
 
     def train_on(epochs: Any) -> xj.training.EpochMetrics | None:
         nonlocal state

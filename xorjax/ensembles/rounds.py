@@ -27,7 +27,7 @@ class Round(NamedTuple):
 
 
 def no_epochs(trainer: Trainer) -> np.ndarray:
-    """What `trainer.advance` is called with to train for none."""
+    """What `trainer.run_epochs` is called with to train for none."""
     return np.zeros(() if trainer.record_slots is None else trainer.record_slots, np.int32)
 
 
@@ -38,7 +38,7 @@ def rounds(
 
     Args:
       trainer: what is trained, for its epochs and records.
-      train: `train(epochs)` trains on, waits for it, and gives the EpochMetrics of `trainer.advance`.
+      train: `train(epochs)` trains on, waits for it, and gives the EpochMetrics of `trainer.run_epochs`.
       observe: `observe()` gives the Record of `trainer.observe`, of what is trained as it is now.
     """
     epoch, budget = 0, FIRST_ROUND

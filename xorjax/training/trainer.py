@@ -64,33 +64,34 @@ class Trainer(NamedTuple):
     """Pure functions that train one network; transform them with jit, vmap, grad.
 
     Attributes:
-      init: `init(key, hparams=None) -> State`.
+      init: `init(key, hparams=None) -> State`, the network before its first epoch.
       step: `step(state, hparams=None) -> (State, EpochMetrics)`, one epoch.
       run: `run(key, hparams=None) -> Result`, all epochs.
-      advance: `advance(state, hparams, epochs) -> (State, EpochMetrics | None)`: trains on for `epochs`, which may
-        be traced. A trainer that records takes an array of them, (record_slots,), and gives EpochMetrics with a
-        leading axis as long: what the first epoch of each of these spans reported, 0 for a span of none. (The
-        optimizer's state of a network that stopped runs on here: nobody sees it, and it saves time.)
-      span: `span(state, hparams, epochs) -> (State, EpochMetrics | None)`: one such span.
-      observe: `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or None.
       finish: `finish(state, hparams=None) -> Result`, without history: judges the final network.
       epochs: number of epochs of `run`.
       recorded: the epochs that are recorded, or None.
-      record_slots: records that one call of `advance` gives, or None.
       stops: whether a network may stop before its last epoch; its `state.epoch` then stands still.
+      run_epochs: for engines. `run_epochs(state, hparams, epochs) -> (State, EpochMetrics | None)` trains for
+        `epochs`, which may be traced. With records, `epochs` has the shape (record_slots,), and so have the
+        metrics: entry i is of the first of the epochs[i] epochs, or 0 where there are none. (The optimizer's
+        state of a stopped network still changes here: nothing reads it, and freezing it takes time.)
+      run_until_record: for engines. One entry of `run_epochs`: the same for a scalar `epochs`.
+      observe: for engines. `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or
+        None where nothing is.
+      record_slots: for engines. How many records one call of `run_epochs` makes, or None.
     """
 
     init: Callable[..., State]
     step: Callable[..., tuple[State, EpochMetrics]]
     run: Callable[..., Result]
-    advance: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
-    span: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
-    observe: Callable[[State, HParams], Record] | None
     finish: Callable[..., Result]
     epochs: int
     recorded: Epochs | None
-    record_slots: int | None
     stops: bool
+    run_epochs: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
+    run_until_record: Callable[[State, HParams, Any], tuple[State, EpochMetrics | None]]
+    observe: Callable[[State, HParams], Record] | None
+    record_slots: int | None
 
 
 def trainer(
@@ -190,7 +191,7 @@ def trainer(
 
     has_extras = bool(extras) or observe is not None
     record_slots = None
-    if recorded is not None:  # whoever looks at more than training reports does so between two calls of `advance`
+    if recorded is not None:  # what training does not report is observed between two calls of `run_epochs`
         record_slots = 1 if has_extras else min(RECORD_SLOTS, len(recorded))
 
     def init(key: PRNGKeyArray, hparams: HParams = None) -> State:
@@ -289,19 +290,19 @@ def trainer(
         seen = observed(state, hparams) if has_extras else Record(None, None)
         return seen._replace(loss=info.loss, accuracy=info.accuracy)
 
-    def advance(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
+    def run_epochs(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
         if record_slots is None:
             if jnp.shape(epochs):
                 raise ValueError(f"epochs has shape {jnp.shape(epochs)}; it must be a scalar without records.")
-            return span(state, hparams, epochs)
+            return run_until_record(state, hparams, epochs)
         if jnp.shape(epochs) != (record_slots,):
             raise ValueError(
                 f"epochs has shape {jnp.shape(epochs)}; it must be {(record_slots,)}, {record_slots=}."
             )
         spans = jnp.asarray(epochs, jnp.int32)
-        return lax.scan(lambda state, each: span(state, hparams, each), state, spans)
+        return lax.scan(lambda state, each: run_until_record(state, hparams, each), state, spans)
 
-    def span(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
+    def run_until_record(state: State, hparams: HParams, epochs: Any) -> tuple[State, EpochMetrics | None]:
         if record_slots is not None:
             return first_of(loose_step, state, hparams, epochs)
         return lax.fori_loop(0, epochs, lambda _, s: loose_step(s, hparams)[0], state), None
@@ -346,11 +347,17 @@ def trainer(
         return result._replace(history=history_of(recorded, records, final, result.epochs, jnp.where))
 
     looks = observed if has_extras else None
-    return Trainer(init, step, run, advance, span, looks, finish, epochs, recorded, record_slots, stops)
+    return Trainer(
+        init, step, run, finish, epochs, recorded, stops, run_epochs, run_until_record, looks, record_slots
+    )
 
 
 def _spans(
-    span: Callable[..., tuple[State, Record]], state: State, hparams: HParams, recorded: Epochs, epochs: int
+    run_until_record: Callable[..., tuple[State, Record]],
+    state: State,
+    hparams: HParams,
+    recorded: Epochs,
+    epochs: int,
 ) -> tuple[State, Record]:
     """Trains from record to record. Spans of one length are of a static length, which `grad` wants of a loop."""
     if not isinstance(recorded, range):

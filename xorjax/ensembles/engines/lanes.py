@@ -45,7 +45,7 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     hparams = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
     epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
-    closed, results = jax.make_jaxpr(trainer.advance, return_shape=True)(state, hparams, epochs)
+    closed, results = jax.make_jaxpr(trainer.run_epochs, return_shape=True)(state, hparams, epochs)
     explanation = planned(closed)
     size = explanation.lanes
     if platform() != "cpu":

@@ -103,7 +103,9 @@ def _planned(
     def span(carried: Sequence[Any], given: Sequence[Any], epochs: Any) -> Any:
         state = [_unpacked(x, like) for x, like in zip(carried, states, strict=True)]
         own = [_unpacked(x, like) for x, like in zip(given, leaves, strict=True)]
-        new, info = trainer.span(jax.tree.unflatten(state_tree, state), jax.tree.unflatten(tree, own), epochs)
+        new, info = trainer.run_until_record(
+            jax.tree.unflatten(state_tree, state), jax.tree.unflatten(tree, own), epochs
+        )
         return list(map(_packed, jax.tree.leaves(new))), info
 
     for leaf in states:

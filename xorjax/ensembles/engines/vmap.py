@@ -15,7 +15,7 @@ def programs(trainer: Trainer) -> Programs:
     """The trainer's functions, vmapped over members and jitted."""
 
     def advance(states, hparams, epochs, members):
-        return jax.vmap(trainer.advance, in_axes=(0, 0, None), out_axes=(0, -1))(states, hparams, epochs)
+        return jax.vmap(trainer.run_epochs, in_axes=(0, 0, None), out_axes=(0, -1))(states, hparams, epochs)
 
     return Programs(
         init=jax.jit(jax.vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams))),
