@@ -11,7 +11,7 @@ import typer
 from jax.sharding import Mesh
 
 from xorjax.cli.terminal import end_interrupted, heeded_interrupts, is_first, shared_job
-from xorjax.reports.report import percent
+from xorjax.statistics.arrays import percent
 from xorjax.studies.live import live_bar
 from xorjax.studies.options import Coordinator, Distributed, NumProcesses, ProcessId, writable
 from xorjax.studies.plan import Plan, PlanError, checked, from_store, kept, read_file, setup_of

@@ -21,9 +21,9 @@ from xorjax.ensembles.members import SEED, Places
 from xorjax.reports import plots
 from xorjax.reports.figures import surface_of
 from xorjax.reports.notable import LOSS_BINS, Member, loss_histogram, slowest_and_strangest, typical
-from xorjax.reports.report import a_loss, percent
+from xorjax.reports.report import a_loss
 from xorjax.statistics import Shares
-from xorjax.statistics.arrays import CLASSES
+from xorjax.statistics.arrays import CLASSES, percent
 from xorjax.studies import reduce as gather
 from xorjax.studies.setups import Setup
 from xorjax.studies.store.seed_ranges import seeds_at

@@ -12,6 +12,7 @@ from xorjax.networks.tasks import Batch, xor
 from xorjax.reports.published import TUTORIAL_RUNS, PublishedRun
 from xorjax.reports.sweep import QUANTILES
 from xorjax.statistics import arrays as statistics
+from xorjax.statistics.arrays import percent
 from xorjax.training.results import Outcome, Result
 
 WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
@@ -198,10 +199,6 @@ def a_loss(value: float | None) -> str:
 
 def or_never(value: float | None, form: str) -> str:
     return "never" if value is None else form.format(value)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def print_table(console: Console, table: Table) -> None:

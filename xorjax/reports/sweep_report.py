@@ -14,7 +14,6 @@ from xorjax.reports.report import (
     described,
     new_table,
     or_never,
-    percent,
     print_table,
     solved_means,
     speed,
@@ -22,6 +21,7 @@ from xorjax.reports.report import (
 )
 from xorjax.reports.sweep import Found, Groups, Sweep, labels
 from xorjax.statistics import Shares
+from xorjax.statistics.arrays import percent
 
 SHOWN_GROUPS = 30  # in a table of all combinations
 SHOWN_VALUES = 100  # in a table of one axis

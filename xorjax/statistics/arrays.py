@@ -73,6 +73,18 @@ def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, 
     return float(found.low), float(found.high)
 
 
+def percent(share: float) -> str:
+    """Return a share as a text in percent.
+
+    Args:
+      share: between 0 and 1.
+
+    >>> percent(0.57281)
+    '57.3 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
 def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
     """From 1: which of the ordered values of so many members is the least that these shares do not exceed.
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import TextColumn
 
-from xorjax.reports.report import percent
-from xorjax.statistics.arrays import interval
+from xorjax.statistics.arrays import interval, percent
 from xorjax.studies.live import live_bar
 
 LINE_SECONDS = 10.0
