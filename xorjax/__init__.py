@@ -22,6 +22,7 @@ names used most are here; the rest are in the namespaces: `xj.losses`, `xj.model
 (3, 4, 1)
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from xorjax.networks.tasks import Batch, parity, truth_table, xor
 from xorjax.training import Outcome, Result, Trainer
 from xorjax.training.trainer import trainer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or "pdoc" in sys.modules:  # pdoc documents the names that a module has, not those it would import
     from xorjax import reports, studies
     from xorjax.studies import open_study, run_study
 

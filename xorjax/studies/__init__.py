@@ -4,10 +4,11 @@
 checks what is stored. All three need the extra `study` (zarr and xarray).
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or "pdoc" in sys.modules:
     from xorjax.studies.dataset import open_study
     from xorjax.studies.run import run_study
     from xorjax.studies.verify import verify_study
