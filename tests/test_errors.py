@@ -528,21 +528,6 @@ WRONG = {
         ValueError,
         "must have each device once",
     ),
-    "the members of no number": (
-        lambda: xj.ensembles.members_here(10.5, None),
-        TypeError,
-        "total=10.5 must be a whole",
-    ),
-    "the members of none": (
-        lambda: xj.ensembles.members_here(-3, None),
-        ValueError,
-        "total=-3 must be between 1 and",
-    ),
-    "the members on a number": (
-        lambda: xj.ensembles.members_here(10, 8),
-        TypeError,
-        "mesh=8 must be a jax.sharding.Mesh",
-    ),
     "an unknown engine": (
         lambda: ensemble([0], engine="vmaps"),
         ValueError,

@@ -16,7 +16,6 @@ import pytest
 
 import xorjax as xj
 from xorjax import statistics as accumulators
-from xorjax.ensembles import cluster
 from xorjax.reports import published
 from xorjax.statistics import arrays as statistics
 from xorjax.statistics import box_counting
@@ -54,7 +53,7 @@ PUBLIC = {
             for name, thing in vars(module).items()
             if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
         ]
-        for module in (box_counting, cluster, published, statistics)
+        for module in (box_counting, published, statistics)
     },
 }
 EVERY_PUBLIC_NAME = [(module, name) for module, names in PUBLIC.items() for name in names]

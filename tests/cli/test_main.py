@@ -246,10 +246,6 @@ WRONG = {
     ),
     "a report on a folder": (["ensemble", "--json", "."], "'--json': '.' must be a file"),
     "a network with nothing to explain": (["info", "--optimizer", "adam"], "--optimizer=adam is for --explain"),
-    "a job where JAX has begun": (
-        ["ensemble", "--distributed", "--coordinator", "127.0.0.1:1", "--num-processes", "1", "--process-id", "0"],
-        "--distributed, --coordinator, …: ",
-    ),
 }
 
 

@@ -4,7 +4,6 @@ import math
 import platform
 import time
 from contextlib import closing, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ import jax
 import numpy as np
 import optax
 import typer
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import TextColumn
 
@@ -24,11 +22,8 @@ from xorjax.cli.terminal import (
     end_if_interrupted,
     end_interrupted,
     heeded_interrupts,
-    is_first,
-    shared_job,
     training_bar,
 )
-from xorjax.ensembles.cluster import of_all_processes
 from xorjax.ensembles.engines.choice import KERNELS, available, choose
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.ensembles.rounds import rounds
@@ -38,8 +33,6 @@ from xorjax.studies.live import live_bar
 from xorjax.studies.options import (
     MAX_COMBINATIONS,
     BatchSize,
-    Coordinator,
-    Distributed,
     Epochs,
     HiddenUnits,
     Json,
@@ -47,10 +40,8 @@ from xorjax.studies.options import (
     LearningRates,
     Momenta,
     Momentum,
-    NumProcesses,
     Optimizer,
     Plot,
-    ProcessId,
     RowsOfUpdate,
     Seeds,
     Sizes,
@@ -149,10 +140,6 @@ def ensemble(
     batch_size: RowsOfUpdate = None,
     stop: Stop = "never",
     validation_split: ValidationSplit = None,
-    distributed: Distributed = False,
-    coordinator: Coordinator = None,
-    num_processes: NumProcesses = None,
-    process_id: ProcessId = None,
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -196,16 +183,14 @@ def ensemble(
         "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
     }
     updates = -(-rows // settings["batch_size"])
-    with shared_job(distributed, coordinator, num_processes, process_id) as mesh:
-        if combinations == 1:
-            setup = setups[hidden_units[0]]
-            finished = _one_combination(setup, seeds, first, settings, updates, json_file, plot, mesh)
-        else:
-            several = {name: values for name, values in hparams.items() if len(values) > 1}
-            trainers = {units: setup.trainer for units, setup in setups.items()}
-            swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
-            of_all = {**settings, **several, "network": networks}
-            finished = _sweep(swept, of_all, updates, json_file, plot, mesh)
+    if combinations == 1:
+        setup = setups[hidden_units[0]]
+        finished = _one_combination(setup, seeds, first, settings, updates, json_file, plot)
+    else:
+        several = {name: values for name, values in hparams.items() if len(values) > 1}
+        trainers = {units: setup.trainer for units, setup in setups.items()}
+        swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
+        finished = _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
     end_if_interrupted(finished, len(seeds) * combinations)
 
 
@@ -217,22 +202,19 @@ def _one_combination(
     updates: int,
     json_file: Path | None,
     plot: Path | None,
-    mesh: Mesh | None,
 ) -> int:
     """Trains and reports; how many members finished."""
     blocks: list[xj.Result] = []
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings, mesh) as show,
-        closing(xj.ensembles.train_blocks(setup.trainer, seeds, hparams, progress=show, mesh=mesh)) as finished,
+        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
+        closing(xj.ensembles.train_blocks(setup.trainer, seeds, hparams, progress=show)) as finished,
     ):
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none
-    if mesh is not None:
-        blocks = list(chain.from_iterable(of_all_processes(blocks, "the results of a report")))
     seconds = time.perf_counter() - begun
-    if not blocks or not is_first(mesh):
+    if not blocks:
         return sum(len(block.loss) for block in blocks)
     results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
 
@@ -254,23 +236,19 @@ def _sweep(
     updates: int,
     json_file: Path | None,
     plot: Path | None,
-    mesh: Mesh | None,
 ) -> int:
     """Trains and reports; how many members finished."""
     gathered: sweeps.Gathered | None = None
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{swept.total:,} members", swept.total, updates, settings, mesh) as show,
-        closing(sweeps.train(swept, show, mesh)) as parts,
+        training_bar(f"{swept.total:,} members", swept.total, updates, settings) as show,
+        closing(sweeps.train(swept, show)) as parts,
     ):
         for so_far in parts:
             gathered = so_far
-    if mesh is not None:
-        parts = [part for part in of_all_processes(gathered, "the statistics of a report") if part is not None]
-        gathered = sweeps.together(swept, parts) if parts else None
     seconds = time.perf_counter() - begun
-    if gathered is None or not gathered.members or not is_first(mesh):
+    if gathered is None or not gathered.members:
         return 0 if gathered is None else gathered.members
     found = sweeps.found(swept, gathered)
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import numpy as np
 import typer
-from jax.sharding import Mesh
 
-from xorjax.cli.terminal import end_interrupted, heeded_interrupts, is_first, shared_job
+from xorjax.cli.terminal import end_interrupted, heeded_interrupts
 from xorjax.statistics.arrays import percent
 from xorjax.studies.live import live_bar
-from xorjax.studies.options import Coordinator, Distributed, NumProcesses, ProcessId, writable
+from xorjax.studies.options import writable
 from xorjax.studies.plan import Plan, PlanError, checked, from_store, kept, read_file, setup_of
 from xorjax.studies.progress import NOTHING, Progress, duration, shown, solved
 from xorjax.studies.setups import Setup
@@ -50,10 +49,6 @@ def run(
     worker: Annotated[
         str | None, typer.Option(metavar="I/N", help="Do the I-th of every N units alone, as of a job array.")
     ] = None,
-    distributed: Distributed = False,
-    coordinator: Coordinator = None,
-    num_processes: NumProcesses = None,
-    process_id: ProcessId = None,
 ) -> None:
     """Train a study, or what is still missing of it; as many processes as wished may do so at once."""
     of_axes = {"learning_rate": learning_rate, "momentum": momentum}
@@ -75,8 +70,7 @@ def run(
         raise typer.BadParameter("--store, or store in the file, must say where the study is to be kept.")
     setup = setup_of(plan.how, plan.firsts)
     updates = -(-len(setup.batch.x) // (plan.how["batch_size"] or len(setup.batch.x)))
-    with shared_job(distributed, coordinator, num_processes, process_id) as mesh:
-        _run(setup.trainer, plan, where, worker, updates, mesh)
+    _run(setup.trainer, plan, where, worker, updates)
 
 
 def _plan(file: Path | None, given: dict[str, Any]) -> Plan:
@@ -106,14 +100,14 @@ def _numbers(text: str) -> Any:
         return text
 
 
-def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: int, mesh: Mesh | None) -> None:
+def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: int) -> None:
     from xorjax.studies.run import complete
 
     at = NOTHING
     begun = time.perf_counter()
     each, unit = (plan.how["epochs"] * updates, "net-steps/s") if plan.how["stop"] == "never" else (1, "members/s")
     try:
-        with heeded_interrupts() as heed, shown(each, unit, is_first(mesh)) as show:
+        with heeded_interrupts() as heed, shown(each, unit) as show:
 
             def note(progress: Progress) -> None:
                 nonlocal at
@@ -129,7 +123,6 @@ def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: 
                 keep=plan.keep,
                 unit=plan.unit,
                 worker=worker,
-                mesh=mesh,
                 progress=note,
                 plan=kept(plan),
             )
@@ -140,10 +133,9 @@ def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: 
     except ValueError as error:
         _refuse(str(error))
     seconds = time.perf_counter() - begun
-    if is_first(mesh):
-        share = "" if worker is None and mesh is None else " of its share"
-        of_all = f"{at.committed:,} of {at.total:,} members{share}, {solved(at)}"
-        print(f"{where}: {of_all}; {at.trained:,} trained in {seconds:.1f} s")
+    share = "" if worker is None else " of its share"
+    of_all = f"{at.committed:,} of {at.total:,} members{share}, {solved(at)}"
+    print(f"{where}: {of_all}; {at.trained:,} trained in {seconds:.1f} s")
 
 
 @app.command()

@@ -7,19 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 import typer
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import TextColumn
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from xorjax.ensembles import cluster
 from xorjax.studies.live import live_bar
 
 INTERRUPTED = 130  # the shell's exit code for SIGINT
@@ -83,43 +80,14 @@ def heeded_interrupts() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def shared_job(
-    distributed: bool, coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> Iterator[Mesh | None]:
-    """The mesh of the job that this process takes part in, or None where it is alone."""
-    given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
-    if not distributed:
-        for option, value in given.items():
-            if value is not None:
-                raise typer.BadParameter(f"{option}={value} is for --distributed.")
-        yield None
-        return
-    with ExitStack() as job:
-        try:
-            mesh = job.enter_context(cluster.joined(coordinator, num_processes, process_id))
-        except (TypeError, ValueError, RuntimeError) as error:
-            what = str(error).splitlines()[0]
-            raise typer.BadParameter(f"--distributed, --coordinator, …: {what}") from None
-        yield mesh
-
-
-def is_first(mesh: Mesh | None) -> bool:
-    """Whether this is the process that reports."""
-    return mesh is None or jax.process_index() == 0
-
-
-@contextmanager
 def training_bar(
-    what: str, total: int, updates: int, settings: dict[str, Any], mesh: Mesh | None
+    what: str, total: int, updates: int, settings: dict[str, Any]
 ) -> Iterator[Callable[[int, int], None]]:
-    """A live bar of the members finished, and how fast: in updates where all members train all epochs.
-
-    Of several processes, the first one alone shows it, of its own members.
-    """
+    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
     each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
     begun = time.perf_counter()
     rate = TextColumn(f"{{task.fields[rate]:.2g}} {unit}")
-    with heeded_interrupts() as heed, live_bar(rate, disable=not is_first(mesh)) as progress:
+    with heeded_interrupts() as heed, live_bar(rate) as progress:
         bar = progress.add_task(what, total=total, rate=0.0)
 
         def show(done: int, total: int) -> None:

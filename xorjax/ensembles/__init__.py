@@ -11,7 +11,6 @@ for bit. An `Accumulator` gathers statistics in place of results; `xorjax.statis
 """
 
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.devices import members_here
 from xorjax.ensembles.ensemble import replay, train_blocks, train_ensemble
 from xorjax.ensembles.members import Members, grid, random_search
 
@@ -19,7 +18,6 @@ __all__ = [
     "Accumulator",
     "Members",
     "grid",
-    "members_here",
     "random_search",
     "replay",
     "train_blocks",

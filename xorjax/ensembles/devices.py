@@ -1,8 +1,6 @@
 """The member axis over the devices of a mesh: every device trains members of its own, with no word to the others.
 
-One program runs on all devices (`jax.shard_map`), so that it is compiled once. In a mesh over several processes
-each runs on its own devices, and on its own share of the members: nobody waits for anybody until results are put
-together (`cluster.py`).
+One program runs on all devices (`jax.shard_map`), so that it is compiled once.
 """
 
 from functools import lru_cache
@@ -13,15 +11,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from xorjax._checks import check_integer
-from xorjax.ensembles.cluster import AXIS
 from xorjax.ensembles.engines.contract import Engine, Programs
-from xorjax.ensembles.members import MAX_MEMBERS
 from xorjax.lanes.jaxprs import platform
 from xorjax.training.problem import HParams
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
 
+AXIS = "member"
 _SHARDED, _WHOLE = P(AXIS), P()
 
 
@@ -29,7 +25,7 @@ def checked_mesh(mesh: Any) -> Mesh | None:
     """A mesh whose one axis is of members, or None.
 
     Raises:
-      TypeError, ValueError: if it is something else, or this process has none of its devices.
+      TypeError, ValueError: if it is something else, or has a device of another process.
     """
     if mesh is None:
         return None
@@ -48,59 +44,19 @@ def checked_mesh(mesh: Any) -> Mesh | None:
             f"{mesh=} has devices of {' and '.join(sorted(kinds))}, and JAX runs on {platform()}; "
             f"jax.default_device or JAX_PLATFORMS changes that."
         )
-    if jax.process_index() not in _processes(mesh):
-        raise ValueError(f"{mesh=} has no device of this process, number {jax.process_index()}.")
-    missing = set(range(jax.process_count())) - set(_processes(mesh))
-    if is_shared(mesh) and missing:
-        raise ValueError(f"{mesh=} must have devices of one process or of all; {sorted(missing)} have none in it.")
+    if others := sorted({device.process_index for device in devices} - {jax.process_index()}):
+        raise ValueError(
+            f"{mesh=} has devices of the processes {others}; all must be of this process, number "
+            f"{jax.process_index()}: jax.local_devices()."
+        )
     return mesh
-
-
-def _processes(mesh: Mesh) -> list[int]:
-    """The process of each device, in the order of the mesh."""
-    return [device.process_index for device in mesh.devices.flat]
-
-
-def is_shared(mesh: Mesh | None) -> bool:
-    """Whether several processes take part."""
-    return mesh is not None and len(set(_processes(mesh))) > 1
-
-
-def members_here(total: int, mesh: Mesh | None) -> slice:
-    """Which of `total` members this process trains on its part of a mesh: neighbours, about as many a device.
-
-    Args:
-      total: how many there are, 1 to 2^63 − 1.
-      mesh: as for `train_ensemble`; None is this process alone.
-
-    Raises:
-      TypeError, ValueError: if there is no such mesh, or a process would have none.
-
-    >>> members_here(1000, None)
-    slice(0, 1000, None)
-    """
-    total, mesh = check_integer("total", total, 1, MAX_MEMBERS), checked_mesh(mesh)
-    return slice(0, total) if mesh is None else part_here(total, mesh)
-
-
-def part_here(total: int, mesh: Mesh) -> slice:
-    """`members_here` of a mesh that has been checked."""
-    processes = _processes(mesh)
-    order = list(dict.fromkeys(processes))
-    if len(order) > total:
-        raise ValueError(f"seeds name {total} members; at least one is needed for each of {len(order)} processes.")
-    before = sum(processes.count(p) for p in order[: order.index(jax.process_index())])
-    spare = total - len(order)  # each process has one member, and its devices' part of the others
-    first, last = (spare * n // len(processes) for n in (before, before + processes.count(jax.process_index())))
-    rank = order.index(jax.process_index())
-    return slice(first + rank, last + rank + 1)
 
 
 def devices_here(mesh: Mesh | None) -> tuple[Any, ...]:
     """The devices of this process to train on: those of the mesh; without one, JAX's default device, or all."""
     if mesh is None:
         return tuple(jax.local_devices()) if _chosen_device() is None else (_default_device(),)
-    return tuple(device for device in mesh.devices.flat if device.process_index == jax.process_index())
+    return tuple(mesh.devices.flat)
 
 
 def _chosen_device() -> Any:

@@ -1,6 +1,5 @@
 """Many members from one trainer: seeds and hyper-parameters in, results or statistics of them out."""
 
-import functools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -11,9 +10,6 @@ from jax.sharding import Mesh
 from xorjax._checks import check_integer
 from xorjax.ensembles.accumulator import Accumulator, combined
 from xorjax.ensembles.chunk import Chunk, compiled, prepared
-from xorjax.ensembles.cluster import check_alike, of_all_processes
-from xorjax.ensembles.devices import is_shared, members_here
-from xorjax.ensembles.fingerprint import program
 from xorjax.ensembles.members import Members, members_of
 from xorjax.ensembles.rounds import rounds
 from xorjax.ensembles.scheduler import Progress, blocks_of, engine_for
@@ -85,21 +81,18 @@ def train_ensemble(
         the engine; None lets it choose. Memory grows with it. Chunks are filled up with members whose results are
         dropped, so that every chunk runs the same program.
       mesh: of the one axis "member", such as `jax.make_mesh((8,), ("member",))`: the devices to train on; None is
-        all of this process. No bit depends on how many there are. In a mesh over several processes, which must
-        all make the same call, each trains its `members_here(total, mesh)` and returns their results; what
-        `reduce` gathers is of all members, in every process.
+        all of this process. No bit depends on how many there are.
       seconds: after so many, compilation not counted, training ends: members that have neither trained all their
         epochs nor stopped are judged as they are, and those not solved yet end as UNFINISHED. Who has not begun is
         judged too, about a million members in a second. None is no limit.
       reduce: what to gather in place of the members' results: an `Accumulator`, such as
         `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
-        count by the share of their epochs, rounded down in sum) and the number of members, of those that this
-        process trains.
+        count by the share of their epochs, rounded down in sum) and the number of members.
 
     Returns:
       A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, what that finds, the
-      same bit for bit however the members are cut in chunks or shared among processes.
+      same bit for bit however the members are cut in chunks.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -117,31 +110,22 @@ def train_ensemble(
     how: dict[str, Any] = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
     blocks = train_blocks(trainer, members, **how, seconds=seconds, progress=progress)
     if reduce is not None:
-        return _reduced(combined(reduce), members, blocks, mesh)
-    here = members_here(len(members), mesh)
+        return _reduced(combined(reduce), members, blocks)
     results: Result | None = None
     for part, block in blocks:
         if results is None:
-            results = _empty_like(block, here.stop - here.start)
+            results = _empty_like(block, len(members))
         for whole, of_part in zip(_per_member(results), _per_member(block), strict=True):
-            whole[part.start - here.start : part.stop - here.start] = of_part
+            whole[part] = of_part
     assert results is not None, "seeds are never empty here"
     return results
 
 
-def _reduced(
-    reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]], mesh: Mesh | None
-) -> Any:
-    gathered = nothing = reduce.init(members)
+def _reduced(reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]]) -> Any:
+    gathered = reduce.init(members)
     for part, block in blocks:
         gathered = reduce.update(gathered, block, members.places(part))
-    return reduce.finalize(_merged(gathered, nothing, reduce) if is_shared(mesh) else gathered)
-
-
-def _merged(gathered: Any, nothing: Any, reduce: Accumulator) -> Any:
-    """What all processes have gathered; `nothing` is what they began with, by which they know one another."""
-    shapes = jax.tree.map(lambda leaf: (type(leaf).__name__, np.shape(leaf)), nothing)
-    return functools.reduce(reduce.merge, of_all_processes(gathered, f"statistics {shapes}"))
+    return reduce.finalize(gathered)
 
 
 def train_blocks(
@@ -172,25 +156,7 @@ def train_blocks(
     """
     members = members_of(seeds, hparams)
     how = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
-    blocks = blocks_of(trainer, members, **how, seconds=seconds, progress=progress)
-    check_processes({"trainer": trainer}, members, engine, precision, mesh)
-    return blocks
-
-
-def check_processes(
-    trainers: Mapping[str, Trainer], members: Members, engine: str, precision: str, mesh: Mesh | None
-) -> None:
-    """Checks that all processes of a mesh, if it has several, train the same.
-
-    Raises:
-      ValueError: naming what differs, and in which process.
-    """
-    if is_shared(mesh):
-        do = {
-            name: f"{trainer.epochs} epochs ({program(trainer, members).digest[:12]})"
-            for name, trainer in trainers.items()
-        }
-        check_alike({"members": members.described(), **do, "engine": engine, "precision": precision})
+    return blocks_of(trainer, members, **how, seconds=seconds, progress=progress)
 
 
 def replay(

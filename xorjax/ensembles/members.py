@@ -4,7 +4,6 @@ Grids and random searches are described, not listed: what the members of a part 
 for, so that 10^9 of them cost nothing.
 """
 
-import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -19,7 +18,6 @@ from xorjax.training.problem import HParams
 
 MAX_SEED = 2**32 - 1
 MAX_MEMBERS = 2**63 - 1
-SAMPLE, SAMPLES = 1_000, 50  # of neighbours, and how many such samples at most, that describe members
 GENERATOR = "threefry2x32"  # JAX's default
 SEED, DRAW = "seed", "draw"  # axes that are no hyper-parameters
 
@@ -57,16 +55,6 @@ class Members:
     def __repr__(self) -> str:
         sizes = zip(self.axes, self.shape, strict=True)
         return f"<Members: {' × '.join(f'{size:,} {name}' for name, size in sizes)}>"
-
-    def described(self) -> str:
-        """Who they are, in short: the same for the same members, another for others (by samples of many)."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self), max(SAMPLE, len(self) // SAMPLES)):
-            seeds, hparams = self[start : start + SAMPLE]
-            for leaf in [seeds.astype(np.uint32), *jax.tree.leaves(hparams)]:
-                as_trained = np.ascontiguousarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
-                digest.update(as_trained.tobytes())
-        return f"{self!r} ({digest.hexdigest()[:12]})"
 
     def places(self, part: slice) -> dict[str, np.ndarray]:
         """Where along each axis the members of a part are, from 0.

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real
 from xorjax.ensembles.chunk import Chunk, Compiled, Work, compiled, prepared, trained
-from xorjax.ensembles.devices import checked_mesh, devices_here, members_here, on_devices
+from xorjax.ensembles.devices import checked_mesh, devices_here, on_devices
 from xorjax.ensembles.engines.choice import choose
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.ensembles.members import Members
@@ -47,8 +47,9 @@ class Cut(NamedTuple):
         """Members that fill all threads."""
         return self.chunk_size * self.threads
 
-    def parts(self, members: Members, here: slice) -> Iterator[tuple[Members, slice]]:
-        return ((members, part) for part in shares(here, self.block_size, self.chunk_size, self.threads))
+    def parts(self, members: Members) -> Iterator[tuple[Members, slice]]:
+        parts = shares(len(members), self.block_size, self.chunk_size, self.threads)
+        return ((members, part) for part in parts)
 
 
 def cut_for(
@@ -59,7 +60,7 @@ def cut_for(
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
 ) -> Cut:
-    """How members like these are cut and run on this process's part of a checked mesh."""
+    """How members like these are cut and run on a checked mesh."""
     chosen, chunk_size, block_size = engine_for(trainer, like, engine, precision, chunk_size)
     spread = on_devices(chosen, devices_here(mesh))
     return Cut(spread, chunk_size * spread.n_shards, block_size, n_threads(spread.n_shards))
@@ -76,17 +77,15 @@ def blocks_of(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[slice, Result]]:
-    """`train_blocks` without a word to other processes."""
+    """`train_blocks` of `Members`."""
     mesh = checked_mesh(mesh)
     cut = cut_for(trainer, members, engine, precision, chunk_size, mesh)
-    here = members_here(len(members), mesh)
     if seconds is not None and not check_real("seconds", seconds) > 0:
         raise ValueError(f"{seconds=} must be above 0.")
     if progress is not None and not callable(progress):
         raise TypeError(f"{progress=} must be a function of done and total.")
     limit = math.inf if seconds is None else seconds
-    total = here.stop - here.start
-    return blocks_of_parts(trainer, cut, cut.parts(members, here), total, progress or _no_report, limit)
+    return blocks_of_parts(trainer, cut, cut.parts(members), len(members), progress or _no_report, limit)
 
 
 def _no_report(done: int, total: int) -> None:
@@ -168,12 +167,11 @@ def engine_for(
     return chosen, chunk_size, block_size or chunk_size
 
 
-def shares(here: slice, block_size: int, chunk_size: int, threads: int) -> Iterator[slice]:
+def shares(total: int, block_size: int, chunk_size: int, threads: int) -> Iterator[slice]:
     """Members in parts of at most a chunk and of whole blocks, as many as keep all threads at work alike."""
-    total = here.stop - here.start
     n_parts = rounded_up(-(-total // chunk_size), threads)
     size = min(chunk_size, rounded_up(-(-total // n_parts), block_size))
-    return (slice(start, min(start + size, here.stop)) for start in range(here.start, here.stop, size))
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
 def rounded_up(number: int, multiple: int) -> int:

@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from xorjax import statistics as accumulators
 from xorjax.ensembles.accumulator import Accumulator, combined
-from xorjax.ensembles.ensemble import check_processes
 from xorjax.ensembles.members import SEED, Members, grid
 from xorjax.ensembles.scheduler import Progress, blocks_of
 from xorjax.statistics import Moments, Shares, Times
@@ -110,25 +108,22 @@ class Found(NamedTuple):
     epochs: int
 
 
-def train(sweep: Sweep, progress: Progress, mesh: Mesh | None = None) -> Generator[Gathered]:
+def train(sweep: Sweep, progress: Progress) -> Generator[Gathered]:
     """Trains all members; yields what was gathered, again after every block, so that an interrupt leaves the last.
 
     Args:
       sweep: what to train.
       progress: called as `progress(done, total)` with the members finished, as for `train_ensemble`.
-      mesh: as for `train_ensemble`; of several processes, each gathers its own members.
     """
     statistics = _statistics(sweep)
     gathered = Gathered({units: statistics.init(sweep.members) for units in sweep.trainers}, 0, 0)
     yield gathered
-    trainers = {f"trainer of {units} hidden units": trainer for units, trainer in sweep.trainers.items()}
-    check_processes(trainers, sweep.members, "auto", "float32", mesh)
     for number, (units, trainer) in enumerate(sweep.trainers.items()):
 
         def show(done: int, of_each: int, number: int = number) -> None:
             progress(number * of_each + done, len(sweep.trainers) * of_each)
 
-        with closing(blocks_of(trainer, sweep.members, progress=show, mesh=mesh)) as blocks:
+        with closing(blocks_of(trainer, sweep.members, progress=show)) as blocks:
             for part, block in blocks:
                 places = sweep.members.places(part)
                 groups, members, epochs = gathered
@@ -138,16 +133,6 @@ def train(sweep: Sweep, progress: Progress, mesh: Mesh | None = None) -> Generat
                     epochs + int(np.asarray(block.epochs, np.int64).sum()),
                 )
                 yield gathered
-
-
-def together(sweep: Sweep, parts: Sequence[Gathered]) -> Gathered:
-    """What several have gathered of members that none of them shares with another."""
-    merge = _statistics(sweep).merge
-    return Gathered(
-        {units: functools.reduce(merge, [part.groups[units] for part in parts]) for units in sweep.trainers},
-        sum(part.members for part in parts),
-        sum(part.epochs for part in parts),
-    )
 
 
 def found(sweep: Sweep, gathered: Gathered) -> Found:

@@ -249,19 +249,6 @@ Plot = Annotated[Path | None, typer.Option(callback=_figure_file, help="Write a 
 Seeds = Annotated[
     range, typer.Option(parser=parse_seeds, metavar="N|FROM:TO", help="How many seeds, or which, without TO.")
 ]
-Distributed = Annotated[
-    bool,
-    typer.Option(
-        "--distributed",
-        help="Share the members with other processes, as Slurm, Open MPI, Kubernetes or a Cloud TPU start them.",
-    ),
-]
-Coordinator = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="By hand: where process 0 is, with --num-processes and --process-id."),
-]
-NumProcesses = Annotated[int | None, typer.Option(help="By hand: how many processes there are.")]
-ProcessId = Annotated[int | None, typer.Option(help="By hand: which one this is, from 0.")]
 TaskOption = Annotated[
     Task,
     typer.Option(

@@ -52,16 +52,13 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(each: int, unit: str, is_first: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """Shows a Progress on stderr or in a notebook; the rate is of members times `each`, in this unit.
-
-    Of several processes at one job, the first alone shows anything.
-    """
-    console = Console(stderr=True, quiet=not is_first)
+def shown(each: int, unit: str) -> Iterator[Callable[[Progress], None]]:
+    """Shows a Progress on stderr or in a notebook; the rate is of members times `each`, in this unit."""
+    console = Console(stderr=True)
     is_live = console.is_terminal or console.is_jupyter
     begun, first, last_line = time.perf_counter(), -1, -math.inf
     columns = TextColumn(f"{{task.fields[rate]:.2g}} {unit}"), TextColumn("{task.fields[solved]}")
-    with live_bar(*columns, disable=not (is_live and is_first)) as bars:
+    with live_bar(*columns, disable=not is_live) as bars:
         bar = bars.add_task("study", total=None, rate=0.0, solved="")
 
         def show(at: Progress) -> None:

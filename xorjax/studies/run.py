@@ -12,11 +12,10 @@ import xarray
 from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real, check_real_array
-from xorjax.ensembles.cluster import of_all_processes
-from xorjax.ensembles.devices import checked_mesh, is_shared
+from xorjax.ensembles.devices import checked_mesh
 from xorjax.ensembles.members import SEED, checked_seeds
 from xorjax.ensembles.scheduler import cut_for
-from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, checked_worker
+from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, checked_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.identity import differences, header_of
 from xorjax.studies.pending import MembersOfUnits, Unit
@@ -77,8 +76,7 @@ def run_study(
         fewer where much is kept of each. It stays when the study is extended.
       worker: `(3, 16)`, or "3/16", does every 16th unit, from the third on, and returns; None does all that no
         other process works on, and then waits for these.
-      engine, precision, chunk_size: as for `train_ensemble`.
-      mesh: of several processes (`xorjax.ensembles.cluster.joined()`), which share the units among them.
+      engine, precision, chunk_size, mesh: as for `train_ensemble`.
       lease_seconds: after so long without a sign of life, what a process was working on is taken over.
       progress: True shows a bar with the rate, the share solved so far and the time left, in a notebook too; lines
         where stderr is no terminal. A function is called with a `Progress`, a few times a second.
@@ -139,11 +137,7 @@ def complete(
         raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
     if not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
-    of_mesh = is_shared(checked_mesh(mesh))
-    if of_mesh:
-        if share is not None:
-            raise ValueError(f"{worker=} must be None, since the processes of the mesh are the workers.")
-        share = Worker(jax.process_index() + 1, jax.process_count())
+    mesh = checked_mesh(mesh)
     try:
         json.dumps(plan)
     except (TypeError, ValueError) as error:
@@ -154,28 +148,26 @@ def complete(
     asked = _asked(trainer, values, shared, runs, store, keep, unit, how, plan)
     roots.read(asked.store, asked.name)  # before anything is written to what may be another's
     claims = Claims(at, lease_seconds) if (at := stores.folder(asked.store)) is not None else None
-    with _showing(progress, trainer, of_mesh) as show, nullcontext() if claims is None else claims.kept():
+    with _showing(progress, trainer) as show, nullcontext() if claims is None else claims.kept():
         with nullcontext() if claims is None else claims.alone(lambda: show(NOTHING)):
             stored = _made(asked, keep)
         first = np.zeros(stored.layout.region_shape(0), bool)
         first.flat[0] = True
         like = MembersOfUnits(stored, [Unit(0, first)], shared)
-        cut = cut_for(trainer, like, mesh=None if of_mesh else mesh, **how)
+        cut = cut_for(trainer, like, mesh=mesh, **how)
         Work(trainer, stored, shared, cut, share, claims, show).run()
-    if of_mesh:
-        of_all_processes(None, "that the study is done")
     if claims is not None:
         claims.clean()
     return stored, values, runs
 
 
-def _showing(progress: Show | bool, trainer: Trainer, of_mesh: bool) -> AbstractContextManager[Show]:
+def _showing(progress: Show | bool, trainer: Trainer) -> AbstractContextManager[Show]:
     if callable(progress):
         return nullcontext(progress)
     if not progress:
         return nullcontext(lambda at: None)
     each, unit = (1, "members/s") if trainer.stops else (trainer.epochs, "epochs/s")
-    return shown(each, unit, not of_mesh or jax.process_index() == 0)
+    return shown(each, unit)
 
 
 def _axes(axes: Mapping[str, Any] | None) -> tuple[dict[str, list[float]], dict[str, float]]:

@@ -82,7 +82,7 @@ class Work:
             for taken in self._taken(pending):
                 units.extend(taken)
                 members = MembersOfUnits(self._stored, taken, self._shared)
-                yield from self._cut.parts(members, slice(0, len(members)))
+                yield from self._cut.parts(members)
 
         def show(done: int, total: int) -> None:
             self._at = self._at._replace(done=max(self._at.done, self._before + done))
