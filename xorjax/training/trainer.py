@@ -362,13 +362,15 @@ def _spans(
     """Trains from record to record. Spans of one length are of a static length, which `grad` wants of a loop."""
     if not isinstance(recorded, range):
         if recorded[0]:
-            state, _ = span(state, hparams, recorded[0])
+            state, _ = run_until_record(state, hparams, recorded[0])
         lengths = jnp.diff(jnp.array([*recorded, epochs], jnp.int32))
-        return lax.scan(lambda state, length: span(state, hparams, length), state, lengths)
+        return lax.scan(lambda state, length: run_until_record(state, hparams, length), state, lengths)
     count, rest = divmod(epochs, recorded.step)
-    state, records = lax.scan(lambda state, _: span(state, hparams, recorded.step), state, length=count)
+    state, records = lax.scan(
+        lambda state, _: run_until_record(state, hparams, recorded.step), state, length=count
+    )
     if rest:
-        state, last = span(state, hparams, rest)
+        state, last = run_until_record(state, hparams, rest)
         records = jax.tree.map(lambda each, one: jnp.concatenate([each, one[None]]), records, last)
     return state, records
 
