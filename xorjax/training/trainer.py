@@ -353,7 +353,7 @@ def trainer(
 
 
 def _spans(
-    run_until_record: Callable[..., tuple[State, Record]],
+    span: Callable[..., tuple[State, Record]],
     state: State,
     hparams: HParams,
     recorded: Epochs,
