@@ -33,7 +33,7 @@ TRAINERS = {
         stop="solved",
     ),
     "records": xj.trainer(MODEL, XOR, by_rate(optax.sgd), epochs=EPOCHS, record_every=7),
-    "contract": xj.trainer(
+    "array": xj.trainer(
         xj.mlp((4, 8, 1), hidden="tanh"), PARITY, by_rate(lambda r: optax.adam(0.01 * r)), epochs=EPOCHS
     ),
     "large": xj.trainer(xj.mlp((5, 20, 1)), xj.parity(5), by_rate(optax.sgd), epochs=4),
@@ -76,13 +76,13 @@ def whole():
 def test_the_trainers_are_of_every_depth():
     hparams = {"learning_rate": jax.ShapeDtypeStruct((), np.float32)}
     depths = {name: lanes.explained(trainer, hparams).depth for name, trainer in TRAINERS.items()}
-    assert {name: depths[name] for name in ("sgd", "momentum", "stop", "contract", "large", "vmap")} == {
+    assert {name: depths[name] for name in ("sgd", "momentum", "stop", "array", "large", "vmap")} == {
         **dict.fromkeys(("sgd", "momentum", "stop"), "scalar"),
-        **dict.fromkeys(("contract", "large"), "contract"),
+        **dict.fromkeys(("array", "large"), "array"),
         "vmap": "vmap",
     }
     sizes = {name: lanes.block_size(trainer, hparams) for name, trainer in TRAINERS.items()}
-    assert sizes["contract"] < sizes["large"]  # so blocks of both sizes of that depth are tested
+    assert sizes["array"] < sizes["large"]  # so blocks of both sizes of that depth are tested
 
 
 @pytest.mark.slow

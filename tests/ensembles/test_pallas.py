@@ -25,7 +25,7 @@ from xorjax.ensembles.rounds import no_epochs
 from xorjax.ensembles.scheduler import engine_for
 from xorjax.lanes.kernel.backends import ROUTES
 from xorjax.lanes.kernel.launch import run, scalar_loop, why_not
-from xorjax.lanes.transform import in_a_row
+from xorjax.lanes.transform import merge_blocks
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
 RATE = {"learning_rate": 0.5}
@@ -110,9 +110,9 @@ def test_an_epoch_is_that_of_lanes(name):
 
     for before in (0, 40):
         states, _ = in_lanes.advance(states, hparams, epochs(before), np.full(1, n, np.int32))
-        start = jax.tree.map(in_a_row, states)
+        start = jax.tree.map(merge_blocks, states)
         wanted, wanted_info = in_lanes.advance(states, hparams, epochs(1), np.full(1, n, np.int32))
-        wanted = jax.tree.map(in_a_row, wanted)
+        wanted = jax.tree.map(merge_blocks, wanted)
         got, info = in_kernel.advance(start, hparams, epochs(1), np.full(1, n, np.int32))
         assert jax.tree.structure(got) == jax.tree.structure(wanted)
         sizes = [np.where(np.isfinite(x), np.abs(x), 0).reshape(-1, n) for x in floats((start, wanted))]

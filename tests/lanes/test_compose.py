@@ -19,7 +19,7 @@ import xorjax as xj
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 CONSTANT = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32)
-DEPTHS = ("scalar", "contract")
+DEPTHS = ("scalar", "array")
 by_depth = pytest.mark.parametrize("depth", DEPTHS)
 
 
@@ -131,7 +131,7 @@ mesh = Mesh(np.array(jax.devices()), ("members",))
 assert mesh.size == 4
 w = jnp.arange(32, dtype=jnp.float32).reshape(8, 2, 2) / 32
 fn = lambda w: jax.lax.fori_loop(0, 3, lambda i, w: jnp.tanh(w @ w + w), w)
-for depth in ("scalar", "contract"):
+for depth in ("scalar", "array"):
     mapped = xj.lane_vmap(fn, depth=depth)
     sharded = jax.jit(jax.shard_map(mapped, mesh=mesh, in_specs=P("members"), out_specs=P("members")))
     got = sharded(w)
@@ -247,7 +247,7 @@ def test_integers_divided_while_tracing_are_those_divided_later(divide, dtype):
         [limits.min, limits.min + 1, 0, 1, 2, 7, limits.max] + [-1, -2, -7] * (limits.min < 0), dtype
     )
     a, b = (x.ravel() for x in np.meshgrid(numbers, numbers))
-    assert xj.lanes.scalar_operations(lambda: divide(a, b)) == 0
+    assert xj.lanes.count_operations(lambda: divide(a, b)) == 0
     np.testing.assert_array_equal(xj.lanes.scalarize(lambda: divide(a, b))(), divide(jnp.asarray(a), b))
 
 
@@ -339,7 +339,7 @@ def test_wrong_calls_raise_what_vmap_raises(name, depth):
 
 
 def test_wrong_options():
-    with pytest.raises(ValueError, match=r"depth='deep' must be one of 'auto', 'scalar', 'contract'"):
+    with pytest.raises(ValueError, match=r"depth='deep' must be one of 'auto', 'scalar', 'array'"):
         xj.lane_vmap(net, depth="deep")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="fn=3 must be a function"):
         xj.lanes.scalarize(3)  # pyright: ignore[reportArgumentType]
@@ -350,17 +350,17 @@ def test_wrong_options():
 
 def test_operations_are_counted():
     x, w = jnp.zeros(3), jnp.zeros((2, 2))
-    assert xj.lanes.scalar_operations(lambda x: x * x, x) == 3
-    assert xj.lanes.scalar_operations(lambda x: x[::-1].reshape(3, 1), x) == 0
-    assert xj.lanes.scalar_operations(lambda w: w @ w, w) == 4 * (2 + 1)
-    assert xj.lanes.scalar_operations(lambda x: jnp.sin(x) * jnp.sin(x[::-1]), x) == 3 + 3  # each sine once
-    assert xj.lanes.scalar_operations(lambda a, b: a @ b, w, w) == 4 * (2 + 1)
-    assert xj.lanes.scalar_operations(jnp.sum, w) == 3
-    assert xj.lanes.scalar_operations(lambda w: CONSTANT @ w, w) == 6 + 4  # of its zeros, with each weight
-    assert xj.lanes.scalar_operations(lambda w: CONSTANT @ w, w, assume_finite=True) == 2
-    assert xj.lanes.scalar_operations(lambda x: lax.fori_loop(0, 9, lambda i, x: x * 2, x), x) == 3 + 1
-    assert xj.lanes.scalar_operations(lambda x: jnp.zeros(3) + jnp.arange(3.0) * 2, x) == 0
-    assert xj.lanes.scalar_operations(lambda x: x + x, jax.ShapeDtypeStruct((7,), jnp.float32)) == 7
+    assert xj.lanes.count_operations(lambda x: x * x, x) == 3
+    assert xj.lanes.count_operations(lambda x: x[::-1].reshape(3, 1), x) == 0
+    assert xj.lanes.count_operations(lambda w: w @ w, w) == 4 * (2 + 1)
+    assert xj.lanes.count_operations(lambda x: jnp.sin(x) * jnp.sin(x[::-1]), x) == 3 + 3  # each sine once
+    assert xj.lanes.count_operations(lambda a, b: a @ b, w, w) == 4 * (2 + 1)
+    assert xj.lanes.count_operations(jnp.sum, w) == 3
+    assert xj.lanes.count_operations(lambda w: CONSTANT @ w, w) == 6 + 4  # of its zeros, with each weight
+    assert xj.lanes.count_operations(lambda w: CONSTANT @ w, w, assume_finite=True) == 2
+    assert xj.lanes.count_operations(lambda x: lax.fori_loop(0, 9, lambda i, x: x * 2, x), x) == 3 + 1
+    assert xj.lanes.count_operations(lambda x: jnp.zeros(3) + jnp.arange(3.0) * 2, x) == 0
+    assert xj.lanes.count_operations(lambda x: x + x, jax.ShapeDtypeStruct((7,), jnp.float32)) == 7
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_operations_are_counted():
 def test_zeros_times_what_may_not_be_finite_are_not_assumed_to_be_zeros(fn):
     x, zeros = jnp.zeros(2), jnp.zeros(2)
     assert jnp.isnan(xj.lanes.scalarize(lambda x: zeros * fn(x), assume_finite=True)(x)).all()
-    assert xj.lanes.scalar_operations(lambda x: zeros * jnp.tanh(3 * x - 1), x, assume_finite=True) == 6
+    assert xj.lanes.count_operations(lambda x: zeros * jnp.tanh(3 * x - 1), x, assume_finite=True) == 6
 
 
 def test_large_arrays_pass_a_barrier_whole():
@@ -387,9 +387,9 @@ def test_too_many_operations_are_refused_by_their_number():
 def test_explanations_name_the_depth_and_compile_nothing(compilations):
     shapes = {n: jax.ShapeDtypeStruct((8, n, n), np.float32) for n in (2, 8, 64)}
     found = {n: xj.lanes.explain(jnp.matmul, shape, shape) for n, shape in shapes.items()}
-    assert {n: e.depth for n, e in found.items()} == {2: "scalar", 8: "contract", 64: "vmap"}
+    assert {n: e.depth for n, e in found.items()} == {2: "scalar", 8: "array", 64: "vmap"}
     assert all(e.operations == 2 * n**3 and f"{2 * n**3:,}" in e.why for n, e in found.items())
-    assert xj.lanes.explain(jnp.matmul, shapes[8], np.ones((8, 8)), in_axes=(0, None)).depth == "contract"
+    assert xj.lanes.explain(jnp.matmul, shapes[8], np.ones((8, 8)), in_axes=(0, None)).depth == "array"
     assert not compilations
 
 

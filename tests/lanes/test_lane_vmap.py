@@ -8,7 +8,7 @@ from jax import lax
 from lanes.programs import PROGRAMS
 
 import xorjax as xj
-from xorjax.lanes.scalar.interpreter import Scalars
+from xorjax.lanes.scalar.interpreter import ScalarInterpreter
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -43,14 +43,14 @@ def check(got, wanted, exact, factor=1):
 WAYS = {
     "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
-    "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
+    "array": lambda fn: xj.lane_vmap(fn, depth="array"),
 }
 
 
 def in_kernel(fn):
     """As a kernel has it: branches, small loops and random numbers written out."""
-    scalars = Scalars(assume_finite=False, in_kernel=True)
-    return jax.jit(jax.vmap(lambda *args: scalars.inner().applied(fn, *args)))
+    scalars = ScalarInterpreter(assume_finite=False, in_kernel=True)
+    return jax.jit(jax.vmap(lambda *args: scalars.make_inner().apply(fn, *args)))
 
 
 def objective(fn):

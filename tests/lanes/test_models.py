@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.lenient, pytest.mark.usefixtures("quick_compiler")]
 WAYS = {
     "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
-    "contract": lambda fn: xj.lane_vmap(fn, depth="contract"),
+    "array": lambda fn: xj.lane_vmap(fn, depth="array"),
 }
 
 

@@ -11,7 +11,7 @@ import xorjax as xj
 
 pytestmark = pytest.mark.lenient
 MEMBERS = 5
-DEPTHS = ("scalar", "contract")
+DEPTHS = ("scalar", "array")
 few = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from xorjax.ensembles.members import Members
-from xorjax.lanes.jaxprs import bodies, opened
+from xorjax.lanes.jaxprs import open_jaxpr, sub_jaxprs
 from xorjax.training.trainer import Trainer
 
 
@@ -36,7 +36,7 @@ def program(trainer: Trainer, members: Members) -> Program:
 
 def _constants(jaxpr: Any) -> Iterator[np.ndarray]:
     """The arrays that a jaxpr closes over, and those within it."""
-    inner, consts = opened(jaxpr)
+    inner, consts = open_jaxpr(jaxpr)
     for leaf in consts:
         is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
         yield np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
@@ -44,5 +44,5 @@ def _constants(jaxpr: Any) -> Iterator[np.ndarray]:
         for invar in eqn.invars:
             if isinstance(invar, Literal) and np.ndim(invar.val):  # its text has scalars alone
                 yield np.ascontiguousarray(invar.val)
-        for body in bodies(eqn):
+        for body in sub_jaxprs(eqn):
             yield from _constants(body)

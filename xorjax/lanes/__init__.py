@@ -11,7 +11,7 @@ depth; `scalar/` makes every array element a variable of its own, `arrays/` keep
 """
 
 from xorjax.lanes.cost import Explanation
-from xorjax.lanes.scalar.interpreter import scalar_operations, scalarize
+from xorjax.lanes.scalar.interpreter import count_operations, scalarize
 from xorjax.lanes.transform import explain, lane_vmap
 
-__all__ = ["Explanation", "explain", "lane_vmap", "scalar_operations", "scalarize"]
+__all__ = ["Explanation", "count_operations", "explain", "lane_vmap", "scalarize"]

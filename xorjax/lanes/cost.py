@@ -3,19 +3,19 @@
 from math import inf, prod
 from typing import Any, Literal, NamedTuple
 
-from xorjax.lanes.jaxprs import bodies, opened, primitives
+from xorjax.lanes.jaxprs import open_jaxpr, primitive_names, sub_jaxprs
 from xorjax.lanes.native import ARITHMETIC, LOOPS, Depth
 from xorjax.lanes.scalar.indexing import INDEXING_RULES
-from xorjax.lanes.scalar.interpreter import bound_on_operations
+from xorjax.lanes.scalar.interpreter import bound_operations
 from xorjax.lanes.scalar.reductions import REDUCTION_RULES
 
 MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster one
-MAX_CONTRACT = 100_000  # and up to which the second is
+MAX_ARRAY = 100_000  # and up to which the second is
 
 # Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
 # every loop, and many do not stay in the cache, where powers of two of large arrays compete for places. Plain vmap
 # has no vectors of lanes, so that the cache alone counts.
-LOOP_LANES: dict[Depth, int] = {"scalar": 64, "contract": 32, "vmap": 8}
+LOOP_LANES: dict[Depth, int] = {"scalar": 64, "array": 32, "vmap": 8}
 LARGE, LARGE_LANES = 16_000, 48  # at the second depth: beyond so many operations, so many lanes
 # For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and
 # fewer where an operation has no rule and may take long.
@@ -29,7 +29,7 @@ class Explanation(NamedTuple):
     """What `lane_vmap` does with a program.
 
     Attributes:
-      depth: "scalar" (every element a scalar), "contract" (arrays with the lanes last), or "vmap" (`jax.vmap`).
+      depth: "scalar" (every element a scalar), "array" (arrays with the lanes last), or "vmap" (`jax.vmap`).
       operations: the program's scalar operations, at most, those in loops counted once.
       lanes: members that a CPU works on at once, and what it rounds their number up to (not for programs that
         print or call Python).
@@ -42,33 +42,33 @@ class Explanation(NamedTuple):
     why: str
 
 
-def planned(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation:
+def plan_lanes(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation:
     """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
-    operations, n_elements = bound_on_operations(closed, largest=inf), elements(closed)
-    chosen, why = _depth(operations) if depth == "auto" else (depth, "as asked")
-    names = primitives(closed)
+    operations, n_elements = bound_operations(closed, largest=inf), count_elements(closed)
+    chosen, why = _choose_depth(operations) if depth == "auto" else (depth, "as asked")
+    names = primitive_names(closed)
     if not names <= KNOWN:
         lanes = OTHER_LANES
     elif names.isdisjoint(LOOPS):
         vectors = BLOCK_OPERATIONS // max(1, operations, n_elements) // VECTORS
         lanes = min(VECTORS * max(1, vectors), MAX_LANES)
     else:
-        lanes = LARGE_LANES if chosen == "contract" and operations > LARGE else LOOP_LANES[chosen]
+        lanes = LARGE_LANES if chosen == "array" and operations > LARGE else LOOP_LANES[chosen]
     lanes = max(1, min(lanes, BLOCK_ELEMENTS // max(1, n_elements)))
     return Explanation(chosen, operations, lanes, f"up to {operations:,} scalar operations, {why}")
 
 
-def elements(closed: Any) -> int:
+def count_elements(closed: Any) -> int:
     """Of all arrays that a program makes and is given."""
-    jaxpr = opened(closed)[0]
+    jaxpr = open_jaxpr(closed)[0]
     variables = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
-    inner = sum(elements(body) for eqn in jaxpr.eqns for body in bodies(eqn))
+    inner = sum(count_elements(body) for eqn in jaxpr.eqns for body in sub_jaxprs(eqn))
     return inner + sum(prod(getattr(v.aval, "shape", ())) for v in variables)
 
 
-def _depth(operations: int) -> tuple[Depth, str]:
-    limits: dict[Depth, int] = {"scalar": MAX_SCALAR, "contract": MAX_CONTRACT}
+def _choose_depth(operations: int) -> tuple[Depth, str]:
+    limits: dict[Depth, int] = {"scalar": MAX_SCALAR, "array": MAX_ARRAY}
     for depth, limit in limits.items():
         if operations <= limit:
             return depth, f"at most {limit:,}"
-    return "vmap", f"more than {MAX_CONTRACT:,}"
+    return "vmap", f"more than {MAX_ARRAY:,}"

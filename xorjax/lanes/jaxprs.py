@@ -27,7 +27,7 @@ def platform() -> str:
     return jax.local_devices(backend=chosen)[0].platform if isinstance(chosen, str) else chosen.platform
 
 
-def settings() -> tuple[Any, ...]:
+def trace_context() -> tuple[Any, ...]:
     """What tracing a function depends on beside its arguments; for the keys of what is kept of a trace."""
     of_arithmetic = "enable_x64", "threefry_partitionable", "default_prng_impl"
     of_promotion = "numpy_dtype_promotion", "numpy_rank_promotion"
@@ -35,12 +35,12 @@ def settings() -> tuple[Any, ...]:
     return (*of_config, platform(), jax.sharding.get_abstract_mesh())
 
 
-def body_of(params: dict[str, Any]) -> Any:
+def call_jaxpr(params: dict[str, Any]) -> Any:
     """The jaxpr that such a call is of."""
     return params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
 
 
-def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants; newer versions of JAX have one class for open and closed ones."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
@@ -53,7 +53,7 @@ def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
     return len(consts), len(carry)
 
 
-def bound(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
+def bind_equation(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
     """The results of an equation on these arrays."""
     params = eqn.primitive.get_bind_params(eqn.params)
     subfuns, params = params if isinstance(params, tuple) else ((), params)
@@ -61,7 +61,7 @@ def bound(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
     return outs if eqn.primitive.multiple_results else [outs]
 
 
-def typed(x: Any, aval: Any) -> Any:
+def cast_to_aval(x: Any, aval: Any) -> Any:
     """`x` in a dtype and weak type that it has but for what folding changed."""
     same = isinstance(x, jax.Array) and jax.typeof(x).weak_type == aval.weak_type
     if same or jnp.issubdtype(aval.dtype, jax.dtypes.extended):
@@ -83,7 +83,7 @@ def is_literal(v: Any) -> bool:
     return hasattr(v, "val")
 
 
-def literal(v: Any) -> np.ndarray:
+def literal_value(v: Any) -> np.ndarray:
     """The value of such a number."""
     return np.asarray(v.val, v.aval.dtype)
 
@@ -97,22 +97,22 @@ def as_known(x: Any) -> Any:
     return np.asarray(x)
 
 
-def primitives(closed: Any) -> set[str]:
+def primitive_names(closed: Any) -> set[str]:
     """The names of the primitives in a jaxpr, and in those within."""
     names = set()
-    for eqn in opened(closed)[0].eqns:
+    for eqn in open_jaxpr(closed)[0].eqns:
         names.add(eqn.primitive.name)
-        names.update(*map(primitives, bodies(eqn)))
+        names.update(*map(primitive_names, sub_jaxprs(eqn)))
     return names
 
 
-def bodies(eqn: Equation) -> list[Any]:
+def sub_jaxprs(eqn: Equation) -> list[Any]:
     """The jaxprs within an equation."""
     values = [v for value in eqn.params.values() for v in (value if isinstance(value, tuple) else [value])]
     return [v for v in values if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
 
 
-def called(fn: Callable[..., Any], *args: Any, native: bool = False) -> Any:
+def outlined_call(fn: Callable[..., Any], *args: Any, native: bool = False) -> Any:
     """`fn(*args)` as a call that XLA keeps one, so that neither side is compiled with the other in view.
 
     On a CPU, `native` makes one function of it. Such a function must have more than one result, since XLA:CPU may
@@ -130,31 +130,33 @@ def called(fn: Callable[..., Any], *args: Any, native: bool = False) -> Any:
 # Derivatives of an equation that has its own: of the operands that can have one.
 
 
-def _are_real(eqn: Equation) -> list[bool]:
+def _find_real(eqn: Equation) -> list[bool]:
     return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.invars]
 
 
 def real_tangents(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    return list(primals), [t for t, is_real in zip(tangents, _are_real(eqn), strict=True) if is_real]
+    return list(primals), [t for t, is_real in zip(tangents, _find_real(eqn), strict=True) if is_real]
 
 
-def derivative(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def equation_jvp(eqn: Equation, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Results and their tangents, from the primals and the tangents of the real ones among them."""
-    are_real = _are_real(eqn)
+    are_real = _find_real(eqn)
 
     def of_real(*reals: Any) -> Any:
         rest = iter(reals)
-        return bound(eqn, [next(rest) if is_real else x for x, is_real in zip(primals, are_real, strict=True)])
+        return bind_equation(
+            eqn, [next(rest) if is_real else x for x, is_real in zip(primals, are_real, strict=True)]
+        )
 
     return jax.jvp(of_real, [x for x, is_real in zip(primals, are_real, strict=True) if is_real], tangents)
 
 
 def real_cotangents(eqn: Equation, pullback: Any, cotangents: Sequence[Any]) -> list[Any]:
     slopes = pullback(cotangents)
-    return [slope for slope, is_real in zip(slopes, _are_real(eqn), strict=True) if is_real]
+    return [slope for slope, is_real in zip(slopes, _find_real(eqn), strict=True) if is_real]
 
 
-def with_nones(eqn: Equation, slopes: Sequence[Any]) -> tuple[Any, ...]:
+def fill_nones(eqn: Equation, slopes: Sequence[Any]) -> tuple[Any, ...]:
     """Cotangents of all operands from those of the real ones."""
     rest = iter(slopes)
-    return tuple(next(rest) if is_real else None for is_real in _are_real(eqn))
+    return tuple(next(rest) if is_real else None for is_real in _find_real(eqn))

@@ -8,10 +8,10 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from xorjax.lanes.jaxprs import as_function, called, platform, primitives
+from xorjax.lanes.jaxprs import as_function, outlined_call, platform, primitive_names
 from xorjax.lanes.scalar.elementwise import ELEMENTWISE
 
-Depth = Literal["scalar", "contract", "vmap"]
+Depth = Literal["scalar", "array", "vmap"]
 LOOPS = frozenset(("scan", "while"))
 # What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
 ARITHMETIC = ELEMENTWISE | set(
@@ -22,7 +22,7 @@ ARITHMETIC = ELEMENTWISE | set(
 )
 
 
-def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
+def run_native(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
     """`run(True, *leaves)` in one native function where a CPU's can hold it, else `run(False, *leaves)`.
 
     XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
@@ -32,15 +32,15 @@ def natively(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[
     if platform() != "cpu" or depth == "vmap":
         return plain(*leaves)
     closed = jax.make_jaxpr(partial(run, True))(*leaves)
-    names = primitives(closed)
+    names = primitive_names(closed)
     if not names <= ARITHMETIC or names.isdisjoint(LOOPS):
         return plain(*leaves)
-    native = jax.custom_jvp(lambda *leaves: _native(as_function(closed), leaves))
-    native.defjvp(partial(_plain_jvp, plain), symbolic_zeros=True)
+    native = jax.custom_jvp(lambda *leaves: _call_native(as_function(closed), leaves))
+    native.defjvp(partial(_differentiate_plain, plain), symbolic_zeros=True)
     return native(*leaves)
 
 
-def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
+def _call_native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
     # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
     # each back, and leave out what has none.
     full = [leaf.size > 0 for leaf in leaves]
@@ -51,11 +51,11 @@ def _native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
         return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
 
     present = [leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full]
-    both = called(run_and_return, *present, native=True)
+    both = outlined_call(run_and_return, *present, native=True)
     return lax.optimization_barrier(both)[0]
 
 
-def _plain_jvp(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
+def _differentiate_plain(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
     moves = [not isinstance(t, SymbolicZero) for t in tangents]
 
     def moving(*moved: Any) -> list[Any]:

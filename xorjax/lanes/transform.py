@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xorjax.lanes.arrays.interpreter import mapped_results
-from xorjax.lanes.arrays.rules import Lane, spread
-from xorjax.lanes.cost import Explanation, planned
-from xorjax.lanes.depths import Program, run_program, traced_consts
-from xorjax.lanes.jaxprs import called, platform, primitives
+from xorjax.lanes.arrays.interpreter import find_mapped_results
+from xorjax.lanes.arrays.rules import Mapped, broadcast_lanes
+from xorjax.lanes.cost import Explanation, plan_lanes
+from xorjax.lanes.depths import MemberProgram, find_traced_consts, run_program
+from xorjax.lanes.jaxprs import outlined_call, platform, primitive_names
 
-DEPTHS = ("auto", "scalar", "contract")
+DEPTHS = ("auto", "scalar", "array")
 
 CALLBACKS = frozenset(("ffi_call", "pure_callback"))  # which are not to be called for members that do not exist
 
@@ -36,7 +36,7 @@ def lane_vmap(
     in_axes: Any = 0,
     out_axes: Any = 0,
     *,
-    depth: Literal["auto", "scalar", "contract"] = "auto",
+    depth: Literal["auto", "scalar", "array"] = "auto",
     assume_finite: bool = False,
 ) -> Callable[..., Any]:
     """`jax.vmap(fn, in_axes, out_axes)`, with the members in vector lanes: for tiny arrays, much faster.
@@ -51,7 +51,7 @@ def lane_vmap(
       fn: a function of pytrees of arrays to pytrees of arrays.
       in_axes: as for `jax.vmap`; keyword arguments are mapped along their first axis.
       out_axes: as for `jax.vmap`.
-      depth: "scalar", "contract", or "auto" to choose by the number of operations, see `explain`.
+      depth: "scalar", "array", or "auto" to choose by the number of operations, see `explain`.
       assume_finite: as for `scalarize`; products with constant zeros are 0 at the depth "scalar".
 
     Raises:
@@ -68,21 +68,23 @@ def lane_vmap(
 
     def run(is_outermost: bool, *args: Any, **kwargs: Any) -> Any:
         call = _Call(fn, in_axes, args, kwargs)
-        plan = planned(call.closed, depth)
-        program = Program(call.closed, call.are_mapped, call.are_lanes, plan.depth, assume_finite)
-        size = plan.lanes if is_outermost and _can_be_filled_up(call.closed) else call.n_lanes
+        plan = plan_lanes(call.closed, depth)
+        program = MemberProgram(call.closed, call.are_mapped, call.are_lanes, plan.depth, assume_finite)
+        size = plan.lanes if is_outermost and _can_pad(call.closed) else call.n_lanes
         leaves = [
             leaf if axis is None else jnp.moveaxis(leaf, axis, -1)
             for leaf, axis in zip(call.leaves, call.axes, strict=True)
         ]
-        outs = _by_blocks(program, leaves, call.n_lanes, size)
+        outs = _run_in_blocks(program, leaves, call.n_lanes, size)
         axes = call.out_axes(out_axes)
         if any(axis is None and is_lane for axis, is_lane in zip(axes, call.are_lanes, strict=True)):
             return jax.vmap(fn, in_axes, out_axes)(*args, **kwargs)  # raises, and says which output
         moved = [
             out
             if axis is None
-            else jnp.moveaxis(spread(call.n_lanes, Lane(out) if is_lane else out, member.shape), -1, axis)
+            else jnp.moveaxis(
+                broadcast_lanes(call.n_lanes, Mapped(out) if is_lane else out, member.shape), -1, axis
+            )
             for out, axis, is_lane, member in zip(
                 outs, axes, call.are_lanes, jax.tree.leaves(call.out_shapes), strict=True
             )
@@ -99,13 +101,13 @@ def lane_vmap(
     return mapped
 
 
-def _can_be_filled_up(closed: Any) -> bool:
+def _can_pad(closed: Any) -> bool:
     """Whether members may be filled up to blocks, which also run what is only there to fill them."""
-    calls_back = closed.effects or not CALLBACKS.isdisjoint(primitives(closed))
+    calls_back = closed.effects or not CALLBACKS.isdisjoint(primitive_names(closed))
     return platform() == "cpu" and not calls_back
 
 
-def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int) -> list[Any]:
+def _run_in_blocks(program: MemberProgram, leaves: Sequence[Any], n_lanes: int, size: int) -> list[Any]:
     """The results for all lanes, from blocks that XLA makes the same code for: the same bits in any company."""
     if n_lanes == 0:
         return run_program(program, 0, *leaves)
@@ -123,23 +125,25 @@ def _by_blocks(program: Program, leaves: Sequence[Any], n_lanes: int, size: int)
         each = [
             next(of_block) if is_lane else leaf for leaf, is_lane in zip(leaves, program.are_mapped, strict=True)
         ]
-        return called(partial(run_program, program, size), *each)
+        return outlined_call(partial(run_program, program, size), *each)
 
     mapped = [filled(leaf) for leaf, is_lane in zip(leaves, program.are_mapped, strict=True) if is_lane]
     if n_blocks == 1:
         outs = block(mapped)
     else:
-        rows = lax.map(block, [in_blocks(leaf, size) for leaf in mapped])
-        outs = [in_a_row(out) if is_lane else out[0] for out, is_lane in zip(rows, program.are_lanes, strict=True)]
+        rows = lax.map(block, [split_blocks(leaf, size) for leaf in mapped])
+        outs = [
+            merge_blocks(out) if is_lane else out[0] for out, is_lane in zip(rows, program.are_lanes, strict=True)
+        ]
     return [out[..., :n_lanes] if is_lane else out for out, is_lane in zip(outs, program.are_lanes, strict=True)]
 
 
-def in_blocks(array: Any, size: int) -> Any:
+def split_blocks(array: Any, size: int) -> Any:
     """(…, lanes) as (blocks, …, size)."""
     return jnp.moveaxis(array.reshape(*array.shape[:-1], array.shape[-1] // size, size), -2, 0)
 
 
-def in_a_row(blocks: Any) -> Any:
+def merge_blocks(blocks: Any) -> Any:
     """(blocks, …, size) as (…, lanes)."""
     n_blocks, *shape, size = blocks.shape
     return jnp.moveaxis(blocks, 0, -2).reshape(*shape, n_blocks * size)
@@ -160,7 +164,7 @@ def explain(fn: Callable[..., Any], *args: Any, in_axes: Any = 0, **kwargs: Any)
     'scalar'
     """
     shapes, keyword_shapes = jax.eval_shape(lambda *args, **kwargs: (args, kwargs), *args, **kwargs)
-    return planned(_Call(fn, in_axes, shapes, keyword_shapes).closed)
+    return plan_lanes(_Call(fn, in_axes, shapes, keyword_shapes).closed)
 
 
 class _Call:
@@ -170,7 +174,7 @@ class _Call:
         leaves, tree = jax.tree.flatten((args, kwargs))
         try:
             in_axes_tuple = tuple(in_axes) if isinstance(in_axes, list) else in_axes  # as `jax.vmap` takes it
-            axes = [*_axes(in_axes_tuple, args), *_axes(0, kwargs)]
+            axes = [*_broadcast_axes(in_axes_tuple, args), *_broadcast_axes(0, kwargs)]
             axes = [
                 None if axis is None else range(leaf.ndim)[axis] for leaf, axis in zip(leaves, axes, strict=True)
             ]
@@ -181,7 +185,7 @@ class _Call:
             jax.eval_shape(jax.vmap(fn, in_axes), *args, **kwargs)  # raises, and says what is wrong
             raise
         members = [
-            jax.ShapeDtypeStruct(_without(leaf.shape, axis), leaf.dtype, weak_type=leaf.weak_type)
+            jax.ShapeDtypeStruct(_drop_axis(leaf.shape, axis), leaf.dtype, weak_type=leaf.weak_type)
             for leaf, axis in zip(leaves, axes, strict=True)
         ]
         args, kwargs = jax.tree.unflatten(tree, members)
@@ -191,22 +195,22 @@ class _Call:
         finally:
             _within_another.reset(token)
         self.out_tree = jax.tree.structure(self.out_shapes)
-        self.are_lanes = mapped_results(self.closed, [axis is not None for axis in axes])
+        self.are_lanes = find_mapped_results(self.closed, [axis is not None for axis in axes])
         # What `fn` closes over and JAX may differentiate is an argument like any other.
-        traced = traced_consts(self.closed)
+        traced = find_traced_consts(self.closed)
         self.leaves = [*traced, *leaves]
         self.axes = [*(None for _ in traced), *axes]
         self.are_mapped = [axis is not None for axis in self.axes]
 
     def out_axes(self, out_axes: Any) -> list[Any]:
-        return _axes(out_axes, self.out_shapes)
+        return _broadcast_axes(out_axes, self.out_shapes)
 
 
-def _without(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
+def _drop_axis(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
     return tuple(size for i, size in enumerate(shape) if i != axis)
 
 
-def _axes(axes: Any, tree: Any) -> list[Any]:
+def _broadcast_axes(axes: Any, tree: Any) -> list[Any]:
     """One axis for each leaf of the tree, of which `axes` is a prefix."""
     found: list[Any] = []
     jax.tree.map(

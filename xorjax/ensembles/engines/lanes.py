@@ -14,11 +14,11 @@ from jax import lax
 
 from xorjax.ensembles.engines.contract import Engine, Programs, of_one
 from xorjax.ensembles.rounds import no_epochs
-from xorjax.lanes.cost import Explanation, elements, planned
-from xorjax.lanes.depths import Program, run_lanes
-from xorjax.lanes.jaxprs import called, platform
-from xorjax.lanes.native import natively
-from xorjax.lanes.transform import in_a_row, in_blocks, lane_vmap
+from xorjax.lanes.cost import Explanation, count_elements, plan_lanes
+from xorjax.lanes.depths import MemberProgram, run_lanes
+from xorjax.lanes.jaxprs import outlined_call, platform
+from xorjax.lanes.native import run_native
+from xorjax.lanes.transform import lane_vmap, merge_blocks, split_blocks
 from xorjax.training.problem import HParams
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
@@ -46,12 +46,12 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
     epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
     closed, results = jax.make_jaxpr(trainer.run_epochs, return_shape=True)(state, hparams, epochs)
-    explanation = planned(closed)
+    explanation = plan_lanes(closed)
     size = explanation.lanes
     if platform() != "cpu":
         size = ACCELERATOR_LANES
         if explanation.depth != "scalar":
-            size = max(1, min(size, ACCELERATOR_ELEMENTS // max(1, elements(closed))))
+            size = max(1, min(size, ACCELERATOR_ELEMENTS // max(1, count_elements(closed))))
     return _Plan(closed, jax.tree.structure(results), explanation, size)
 
 
@@ -87,14 +87,14 @@ def programs(trainer: Trainer) -> Programs:
 
     def init_all(seeds: Any, hparams: HParams) -> State:
         size = _plan_of_many(trainer, hparams).block_size
-        return jax.tree.map(lambda leaf: in_blocks(leaf, size), init(seeds, hparams))
+        return jax.tree.map(lambda leaf: split_blocks(leaf, size), init(seeds, hparams))
 
     def finish_all(states: State, hparams: HParams) -> Result:
-        return finish(jax.tree.map(in_a_row, states), hparams)
+        return finish(jax.tree.map(merge_blocks, states), hparams)
 
     observe_all = None
     if observe is not None:
-        observe_all = jax.jit(lambda states, hparams: observe(jax.tree.map(in_a_row, states), hparams))
+        observe_all = jax.jit(lambda states, hparams: observe(jax.tree.map(merge_blocks, states), hparams))
     return Programs(
         jax.jit(init_all), jax.jit(partial(_advance, trainer)), observe_all, jax.jit(finish_all), jax.jit(_arrange)
     )
@@ -104,7 +104,7 @@ def _arrange(states: State, hparams: HParams, order: Any) -> tuple[State, HParam
     _, size = states.epoch.shape
 
     def arranged(blocks: Any) -> Any:
-        return in_blocks(jnp.take(in_a_row(blocks), order, axis=-1), size)
+        return split_blocks(jnp.take(merge_blocks(blocks), order, axis=-1), size)
 
     return jax.tree.map(arranged, states), jax.tree.map(lambda leaf: leaf[order], hparams)
 
@@ -116,7 +116,7 @@ def _advance(
     n_blocks, size = states.epoch.shape
     old, given = jax.tree.leaves(states), jax.tree.leaves(hparams)
     are_mapped = [True] * (len(old) + len(given)) + [False]
-    program = Program(closed, are_mapped, [True] * out_tree.num_leaves, depth, assume_finite=True)
+    program = MemberProgram(closed, are_mapped, [True] * out_tree.num_leaves, depth, assume_finite=True)
 
     def part(arrays: Sequence[Any], i: Any) -> list[Any]:
         take = partial(lax.dynamic_index_in_dim, index=i, keepdims=False, allow_negative_indices=False)
@@ -132,16 +132,16 @@ def _advance(
 
         def train_block(carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
             i, trained = carry
-            news = called(run, *part(trained[: len(old)], i), *part(hparams, i), epochs)
+            news = outlined_call(run, *part(trained[: len(old)], i), *part(hparams, i), epochs)
             return i + 1, [put(whole, new, i) for whole, new in zip(trained, news, strict=True)]
 
         start = jnp.int32(0), [*states, *records]
         return lax.while_loop(lambda carry: carry[0] * size < members, train_block, start)[1]
 
-    blocks = [in_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
-    outs = natively(train, depth, epochs, members[0], *old, *blocks)
+    blocks = [split_blocks(jnp.moveaxis(leaf, 0, -1), size) for leaf in given]
+    outs = run_native(train, depth, epochs, members[0], *old, *blocks)
     states, infos = jax.tree.unflatten(out_tree, outs)
-    return states, jax.tree.map(in_a_row, infos)
+    return states, jax.tree.map(merge_blocks, infos)
 
 
 def compiler_options() -> dict[str, str]:

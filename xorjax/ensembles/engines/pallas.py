@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from xorjax.ensembles.engines.contract import Engine, Programs, of_one
 from xorjax.ensembles.engines.lanes import beside_training
 from xorjax.ensembles.members import GENERATOR
-from xorjax.lanes.jaxprs import settings
+from xorjax.lanes.jaxprs import trace_context
 from xorjax.lanes.kernel.backends import Route
 from xorjax.lanes.kernel.launch import registers, run, scalar_loop, why_not
-from xorjax.lanes.scalar.elementwise import MAX_APART
-from xorjax.lanes.scalar.interpreter import bound_on_operations
-from xorjax.lanes.scalar.random import is_default
+from xorjax.lanes.scalar.elementwise import MAX_ELEMENTS
+from xorjax.lanes.scalar.interpreter import bound_operations
+from xorjax.lanes.scalar.random import is_default_key
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import State, Trainer
 from xorjax.training.updates import EpochMetrics
@@ -88,7 +88,7 @@ def _advance(
 def _plan(trainer: Trainer, route: Route, hparams: HParams) -> tuple[Any, str | None]:
     leaves, tree = jax.tree.flatten(jax.eval_shape(lambda hparams: hparams, hparams))
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return _planned(trainer, route, tree, shapes, settings())
+    return _planned(trainer, route, tree, shapes, trace_context())
 
 
 @lru_cache(maxsize=64)
@@ -109,18 +109,18 @@ def _planned(
         return list(map(_packed, jax.tree.leaves(new))), info
 
     for leaf in states:
-        if _is_key(leaf) and not is_default(leaf):
+        if _is_key(leaf) and not is_default_key(leaf):
             return None, f"it carries a {leaf.dtype}, which is not of JAX's default generator"
     if trainer.record_slots is not None and not route.reports:
         return None, f"it records, which a kernel ({route.name}) does not"
     packed, given = jax.eval_shape(lambda *trees: [list(map(_packed, tree)) for tree in trees], states, leaves)
     for leaf in [*packed, *given]:
-        if not 0 < prod(leaf.shape) <= MAX_APART:
+        if not 0 < prod(leaf.shape) <= MAX_ELEMENTS:
             return None, f"it carries an array of {prod(leaf.shape):,} numbers"
         if leaf.dtype.name not in route.dtypes:
             return None, f"it carries {leaf.dtype.name}, which a kernel ({route.name}) does not hold"
     closed = jax.make_jaxpr(span)(packed, given, jax.ShapeDtypeStruct((), jnp.int32))
-    operations = bound_on_operations(closed)
+    operations = bound_operations(closed)
     if operations > MAX_OPERATIONS:
         return None, f"an epoch may have {operations:,} scalar operations; {MAX_OPERATIONS:,} are allowed"
     loop = scalar_loop(closed, route)

@@ -11,28 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xorjax.lanes.arrays.reuse import AGAIN, Reuse, uses
-from xorjax.lanes.arrays.rules import LANE_RULES, Lane, spread
+from xorjax.lanes.arrays.reuse import RECOMPUTED, Reuse, count_uses
+from xorjax.lanes.arrays.rules import ARRAY_RULES, Mapped, broadcast_lanes
 from xorjax.lanes.jaxprs import (
     CHECKPOINTS,
     INLINED,
     Equation,
-    body_of,
-    bound,
-    derivative,
+    bind_equation,
+    call_jaxpr,
+    equation_jvp,
+    fill_nones,
     is_literal,
-    literal,
-    opened,
+    literal_value,
+    open_jaxpr,
     real_cotangents,
     real_tangents,
     scan_counts,
-    with_nones,
 )
 
 
-def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
+def find_mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
     """Which results of a jaxpr depend on the mapped ones among its arguments."""
-    jaxpr, _ = opened(closed)
+    jaxpr, _ = open_jaxpr(closed)
     mapped = {v for v, is_mapped in zip(jaxpr.invars, are_mapped, strict=True) if is_mapped}
     for eqn in jaxpr.eqns:
         operands = [not is_literal(v) and v in mapped for v in eqn.invars]
@@ -43,147 +43,149 @@ def mapped_results(closed: Any, are_mapped: Sequence[bool]) -> list[bool]:
     return [not is_literal(v) and v in mapped for v in jaxpr.outvars]
 
 
-def _scan_mapped(params: Any, operands: list[bool]) -> list[bool]:
+def _find_mapped_of_scan(params: Any, operands: list[bool]) -> list[bool]:
     n_consts, n_carry = scan_counts(params)
     carry = operands[n_consts : n_consts + n_carry]
     while True:
-        results = mapped_results(params["jaxpr"], [*operands[:n_consts], *carry, *operands[n_consts + n_carry :]])
+        results = find_mapped_results(
+            params["jaxpr"], [*operands[:n_consts], *carry, *operands[n_consts + n_carry :]]
+        )
         grown = [a or b for a, b in zip(carry, results[:n_carry], strict=True)]
         if grown == carry:
             return [*carry, *results[n_carry:]]
         carry = grown
 
 
-def _while_mapped(params: Any, operands: list[bool]) -> list[bool]:
+def _find_mapped_of_while(params: Any, operands: list[bool]) -> list[bool]:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     carry = operands[n_cond + n_body :]
     while True:
-        if mapped_results(params["cond_jaxpr"], [*operands[:n_cond], *carry])[0]:
+        if find_mapped_results(params["cond_jaxpr"], [*operands[:n_cond], *carry])[0]:
             return [True] * len(carry)
-        results = mapped_results(params["body_jaxpr"], [*operands[n_cond : n_cond + n_body], *carry])
+        results = find_mapped_results(params["body_jaxpr"], [*operands[n_cond : n_cond + n_body], *carry])
         grown = [a or b for a, b in zip(carry, results, strict=True)]
         if grown == carry:
             return carry
         carry = grown
 
 
-def _cond_mapped(params: Any, operands: list[bool]) -> list[bool]:
+def _find_mapped_of_cond(params: Any, operands: list[bool]) -> list[bool]:
     index, *rest = operands
-    branches = [mapped_results(branch, rest) for branch in params["branches"]]
+    branches = [find_mapped_results(branch, rest) for branch in params["branches"]]
     return [index or any(each) for each in zip(*branches, strict=True)]
 
 
 _MAPPED: dict[str, Callable[[Any, list[bool]], list[bool]]] = {
     **dict.fromkeys(
         (*INLINED, *CHECKPOINTS),
-        lambda params, operands: mapped_results(body_of(params), operands),
+        lambda params, operands: find_mapped_results(call_jaxpr(params), operands),
     ),
-    "cond": _cond_mapped,
-    "scan": _scan_mapped,
-    "while": _while_mapped,
+    "cond": _find_mapped_of_cond,
+    "scan": _find_mapped_of_scan,
+    "while": _find_mapped_of_while,
 }
 
 
-class Lanes(Reuse):
+class LaneInterpreter(Reuse):
     """The interpreter of the second depth. Values are `Lane`s, or arrays where they are not mapped."""
 
     def __init__(self, n: int, keeps: bool = False):
         super().__init__()
         self.n = n
-        self._keeps = keeps  # what is used often
+        self._materializes = keeps  # what is used often
 
-    def inner(self) -> "Lanes":
+    def make_inner(self) -> "LaneInterpreter":
         """For what is traced by itself: of the values outside it, nothing is made again there."""
-        return Lanes(self.n, self._keeps)
+        return LaneInterpreter(self.n, self._materializes)
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         """The values of a jaxpr's results."""
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
         def read(v: Any) -> Any:
-            return literal(v) if is_literal(v) else env[v]
+            return literal_value(v) if is_literal(v) else env[v]
 
-        n_uses = uses(jaxpr) if self._keeps else {}
+        n_uses = count_uses(jaxpr) if self._materializes else {}
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
             with eqn.ctx.manager:
-                if not any(isinstance(x, Lane) for x in operands):
-                    outs = bound(eqn, operands)
+                if not any(isinstance(x, Mapped) for x in operands):
+                    outs = bind_equation(eqn, operands)
                 else:
                     rule = RULES.get(eqn.primitive.name)
                     outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                     if outs is NotImplemented:
-                        outs = self.by_vmap(lambda *arrays, eqn=eqn: bound(eqn, arrays), operands)
-                    elif self._keeps and eqn.primitive.name in AGAIN:
-                        outs = [self.kept_for(n_uses[eqn.outvars[0]], rule, eqn, operands, outs[0])]
+                        outs = self.apply_vmap(lambda *arrays, eqn=eqn: bind_equation(eqn, arrays), operands)
+                    elif self._materializes and eqn.primitive.name in RECOMPUTED:
+                        outs = [self.materialize_if_reused(n_uses[eqn.outvars[0]], rule, eqn, operands, outs[0])]
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def by_vmap(self, fn: Callable[..., Any], operands: Sequence[Any]) -> list[Lane]:
+    def apply_vmap(self, fn: Callable[..., Any], operands: Sequence[Any]) -> list[Mapped]:
         """One operation as `jax.vmap` does it."""
-        axes = [-1 if isinstance(x, Lane) else None for x in operands]
-        arrays = [x.array if isinstance(x, Lane) else x for x in operands]
+        axes = [-1 if isinstance(x, Mapped) else None for x in operands]
+        arrays = [x.array if isinstance(x, Mapped) else x for x in operands]
         run = jax.vmap(lambda *xs: list(fn(*xs)), in_axes=axes, out_axes=-1, axis_size=self.n)
-        return [Lane(out) for out in run(*arrays)]
+        return [Mapped(out) for out in run(*arrays)]
 
-    def held(self, values: Sequence[Any], avals: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
+    def to_arrays(self, values: Sequence[Any], avals: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
         """Values as arrays that a loop can carry: with lanes where `are_lanes` says so."""
         return [
-            spread(self.n, x, aval.shape) if is_lane else jnp.asarray(x)
+            broadcast_lanes(self.n, x, aval.shape) if is_lane else jnp.asarray(x)
             for x, aval, is_lane in zip(values, avals, are_lanes, strict=True)
         ]
 
 
-def values_of(arrays: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
+def to_values(arrays: Sequence[Any], are_lanes: Sequence[bool]) -> list[Any]:
     """Arrays as values of the interpreter: those that are mapped have the lanes last."""
-    return [Lane(a) if is_lane else a for a, is_lane in zip(arrays, are_lanes, strict=True)]
+    return [Mapped(a) if is_lane else a for a, is_lane in zip(arrays, are_lanes, strict=True)]
 
 
-def avals_of(variables: Sequence[Any]) -> list[Any]:
+def get_avals(variables: Sequence[Any]) -> list[Any]:
     return [v.aval for v in variables]
 
 
 # Control flow: the same control flow with a rewritten body.
 
 
-def _inlined(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    return lanes.evaluate(*opened(body_of(eqn.params)), operands)
+def _inlined(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
+    return lanes.evaluate(*open_jaxpr(call_jaxpr(eqn.params)), operands)
 
 
-def _scan(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
+def _scan(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
     n_consts, n_carry = scan_counts(eqn.params)
-    jaxpr, jaxpr_consts = opened(eqn.params["jaxpr"])
-    are_lanes = _scan_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
+    jaxpr, jaxpr_consts = open_jaxpr(eqn.params["jaxpr"])
+    are_lanes = _find_mapped_of_scan(eqn.params, [isinstance(x, Mapped) for x in operands])
     consts, carry, xs = (
         operands[:n_consts],
         operands[n_consts : n_consts + n_carry],
         operands[n_consts + n_carry :],
     )
-    out_avals = avals_of(jaxpr.outvars)
+    out_avals = get_avals(jaxpr.outvars)
 
     def body(carry: Any, xs_arrays: Any) -> Any:
-        xs_values = values_of(xs_arrays, [isinstance(x, Lane) for x in xs])
-        outs = lanes.inner().evaluate(
-            jaxpr, jaxpr_consts, [*consts, *values_of(carry, are_lanes[:n_carry]), *xs_values]
+        xs_values = to_values(xs_arrays, [isinstance(x, Mapped) for x in xs])
+        outs = lanes.make_inner().evaluate(
+            jaxpr, jaxpr_consts, [*consts, *to_values(carry, are_lanes[:n_carry]), *xs_values]
         )
-        arrays = lanes.held(outs, out_avals, are_lanes)
+        arrays = lanes.to_arrays(outs, out_avals, are_lanes)
         return arrays[:n_carry], arrays[n_carry:]
 
     new_carry, ys = lax.scan(
         body,
-        lanes.held(carry, out_avals[:n_carry], are_lanes[:n_carry]),
-        [x.array if isinstance(x, Lane) else x for x in xs],
+        lanes.to_arrays(carry, out_avals[:n_carry], are_lanes[:n_carry]),
+        [x.array if isinstance(x, Mapped) else x for x in xs],
         length=eqn.params["length"],
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],
     )
-    return values_of([*new_carry, *ys], are_lanes)
+    return to_values([*new_carry, *ys], are_lanes)
 
 
-def _while(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
+def _while(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    are_lanes = _while_mapped(eqn.params, [isinstance(x, Lane) for x in operands])
-    avals = avals_of(eqn.outvars)
+    are_lanes = _find_mapped_of_while(eqn.params, [isinstance(x, Mapped) for x in operands])
+    avals = get_avals(eqn.outvars)
     cond_consts, body_consts, carry = (
         operands[:n_cond],
         operands[n_cond : n_cond + n_body],
@@ -191,117 +193,117 @@ def _while(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
     )
 
     def holds(carry: Any) -> Any:
-        values = [*cond_consts, *values_of(carry, are_lanes)]
-        return lanes.inner().evaluate(*opened(eqn.params["cond_jaxpr"]), values)[0]
+        values = [*cond_consts, *to_values(carry, are_lanes)]
+        return lanes.make_inner().evaluate(*open_jaxpr(eqn.params["cond_jaxpr"]), values)[0]
 
-    cond_is_lane = mapped_results(
-        eqn.params["cond_jaxpr"], [isinstance(x, Lane) for x in cond_consts] + are_lanes
+    cond_is_lane = find_mapped_results(
+        eqn.params["cond_jaxpr"], [isinstance(x, Mapped) for x in cond_consts] + are_lanes
     )[0]
 
     def body(carry: Any) -> Any:
-        values = [*body_consts, *values_of(carry, are_lanes)]
-        outs = lanes.inner().evaluate(*opened(eqn.params["body_jaxpr"]), values)
-        new = lanes.held(outs, avals, are_lanes)
+        values = [*body_consts, *to_values(carry, are_lanes)]
+        outs = lanes.make_inner().evaluate(*open_jaxpr(eqn.params["body_jaxpr"]), values)
+        new = lanes.to_arrays(outs, avals, are_lanes)
         if not cond_is_lane:
             return new
         going_on = holds(carry)
-        return [_chosen(lanes, going_on, n, old) for n, old in zip(new, carry, strict=True)]
+        return [_select_lanes(lanes, going_on, n, old) for n, old in zip(new, carry, strict=True)]
 
     def any_holds(carry: Any) -> Any:
         going_on = holds(carry)
         return jnp.any(going_on.array) if cond_is_lane else going_on
 
-    return values_of(lax.while_loop(any_holds, body, lanes.held(carry, avals, are_lanes)), are_lanes)
+    return to_values(lax.while_loop(any_holds, body, lanes.to_arrays(carry, avals, are_lanes)), are_lanes)
 
 
-def _cond(lanes: Lanes, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
-    branches, avals = eqn.params["branches"], avals_of(eqn.outvars)
-    are_lanes = _cond_mapped(eqn.params, [isinstance(x, Lane) for x in (index, *operands)])
+def _cond(lanes: LaneInterpreter, eqn: Equation, index: Any, *operands: Any) -> list[Any]:
+    branches, avals = eqn.params["branches"], get_avals(eqn.outvars)
+    are_lanes = _find_mapped_of_cond(eqn.params, [isinstance(x, Mapped) for x in (index, *operands)])
 
     def run(branch: Any) -> list[Any]:
-        return lanes.held(lanes.inner().evaluate(*opened(branch), operands), avals, are_lanes)
+        return lanes.to_arrays(lanes.make_inner().evaluate(*open_jaxpr(branch), operands), avals, are_lanes)
 
-    if not isinstance(index, Lane):
-        return values_of(lax.switch(index, [lambda branch=branch: run(branch) for branch in branches]), are_lanes)
+    if not isinstance(index, Mapped):
+        return to_values(lax.switch(index, [lambda branch=branch: run(branch) for branch in branches]), are_lanes)
     chosen = lax.clamp(np.int32(0), index.array, np.int32(len(branches) - 1))
     results, *others = map(run, branches)
     for i, other in enumerate(others, 1):
-        is_this = Lane(lax.eq(chosen, jnp.full_like(chosen, i)))
-        results = [_chosen(lanes, is_this, new, old) for new, old in zip(other, results, strict=True)]
-    return values_of(results, are_lanes)
+        is_this = Mapped(lax.eq(chosen, jnp.full_like(chosen, i)))
+        results = [_select_lanes(lanes, is_this, new, old) for new, old in zip(other, results, strict=True)]
+    return to_values(results, are_lanes)
 
 
-def _chosen(lanes: Lanes, condition: Lane, new: Any, old: Any) -> Any:
+def _select_lanes(lanes: LaneInterpreter, condition: Mapped, new: Any, old: Any) -> Any:
     """`new` in the lanes where the condition holds."""
-    return lax.select(spread(lanes.n, condition, new.shape[:-1]), new, old)
+    return lax.select(broadcast_lanes(lanes.n, condition, new.shape[:-1]), new, old)
 
 
-def _checkpoint(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    jaxpr, avals = eqn.params["jaxpr"], avals_of(eqn.outvars)
-    are_operands = [isinstance(x, Lane) for x in operands]
-    are_lanes = mapped_results(jaxpr, are_operands)
+def _checkpoint(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
+    jaxpr, avals = eqn.params["jaxpr"], get_avals(eqn.outvars)
+    are_operands = [isinstance(x, Mapped) for x in operands]
+    are_lanes = find_mapped_results(jaxpr, are_operands)
 
     def run(*arrays: Any) -> list[Any]:
-        outs = lanes.inner().evaluate(*opened(jaxpr), values_of(arrays, are_operands))
-        return lanes.held(outs, avals, are_lanes)
+        outs = lanes.make_inner().evaluate(*open_jaxpr(jaxpr), to_values(arrays, are_operands))
+        return lanes.to_arrays(outs, avals, are_lanes)
 
     again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
-    return values_of(again(*(x.array if isinstance(x, Lane) else x for x in operands)), are_lanes)
+    return to_values(again(*(x.array if isinstance(x, Mapped) else x for x in operands)), are_lanes)
 
 
 # What JAX differentiates in its own way: called with every operand in lanes.
 
 
-def _called(
-    lanes: Lanes, eqn: Equation, body: Any
+def _make_array_function(
+    lanes: LaneInterpreter, eqn: Equation, body: Any
 ) -> tuple[Callable[..., Any], Callable[[Sequence[Any]], list[Any]]]:
     """A body as a function of arrays with lanes, and what makes such arrays of the operands."""
-    in_avals, out_avals = avals_of(eqn.invars), avals_of(eqn.outvars)
+    in_avals, out_avals = get_avals(eqn.invars), get_avals(eqn.outvars)
 
     def call(*arrays: Any) -> list[Any]:
-        outs = lanes.inner().evaluate(*opened(body), [Lane(a) for a in arrays])
-        return lanes.held(outs, out_avals, [True] * len(out_avals))
+        outs = lanes.make_inner().evaluate(*open_jaxpr(body), [Mapped(a) for a in arrays])
+        return lanes.to_arrays(outs, out_avals, [True] * len(out_avals))
 
-    return call, lambda operands: lanes.held(operands, in_avals, [True] * len(in_avals))
+    return call, lambda operands: lanes.to_arrays(operands, in_avals, [True] * len(in_avals))
 
 
-def _applied(lanes: Lanes, fn: Callable[..., Any], arrays: Any) -> Any:
+def _apply(lanes: LaneInterpreter, fn: Callable[..., Any], arrays: Any) -> Any:
     """`fn` of a pytree of arrays with lanes, to one such."""
     members = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[:-1], a.dtype), arrays)
     closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(members)
-    outs = lanes.inner().evaluate(*opened(closed), [Lane(a) for a in jax.tree.leaves(arrays)])
-    held = lanes.held(outs, avals_of(opened(closed)[0].outvars), [True] * len(outs))
+    outs = lanes.make_inner().evaluate(*open_jaxpr(closed), [Mapped(a) for a in jax.tree.leaves(arrays)])
+    held = lanes.to_arrays(outs, get_avals(open_jaxpr(closed)[0].outvars), [True] * len(outs))
     return jax.tree.unflatten(jax.tree.structure(out_shapes), held)
 
 
-def _custom_jvp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
+def _custom_jvp(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
+    run, spread_out = _make_array_function(lanes, eqn, eqn.params["call_jaxpr"])
     call = jax.custom_jvp(run)
     call.defjvp(
-        lambda primals, tangents: _applied(
-            lanes, lambda both: derivative(eqn, *both), real_tangents(eqn, primals, tangents)
+        lambda primals, tangents: _apply(
+            lanes, lambda both: equation_jvp(eqn, *both), real_tangents(eqn, primals, tangents)
         )
     )
-    return [Lane(a) for a in call(*spread_out(operands))]
+    return [Mapped(a) for a in call(*spread_out(operands))]
 
 
-def _custom_vjp(lanes: Lanes, eqn: Equation, *operands: Any) -> list[Any]:
-    run, spread_out = _called(lanes, eqn, eqn.params["call_jaxpr"])
+def _custom_vjp(lanes: LaneInterpreter, eqn: Equation, *operands: Any) -> list[Any]:
+    run, spread_out = _make_array_function(lanes, eqn, eqn.params["call_jaxpr"])
     call = jax.custom_vjp(run)
 
     def forward(*arrays: Any) -> Any:
-        return _applied(lanes, lambda xs: jax.vjp(lambda *ys: bound(eqn, ys), *xs), arrays)
+        return _apply(lanes, lambda xs: jax.vjp(lambda *ys: bind_equation(eqn, ys), *xs), arrays)
 
     def backward(pullback: Any, cotangents: Any) -> Any:
-        slopes = _applied(lanes, lambda both: real_cotangents(eqn, *both), (pullback, cotangents))
-        return with_nones(eqn, slopes)
+        slopes = _apply(lanes, lambda both: real_cotangents(eqn, *both), (pullback, cotangents))
+        return fill_nones(eqn, slopes)
 
     call.defvjp(forward, backward)
-    return [Lane(a) for a in call(*spread_out(operands))]
+    return [Mapped(a) for a in call(*spread_out(operands))]
 
 
 RULES: dict[str, Callable[..., Any]] = {
-    **LANE_RULES,
+    **ARRAY_RULES,
     **dict.fromkeys(INLINED, _inlined),
     **dict.fromkeys(CHECKPOINTS, _checkpoint),
     "cond": _cond,

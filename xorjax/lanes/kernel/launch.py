@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xorjax.lanes.jaxprs import Equation, as_function, bodies, is_literal, opened
+from xorjax.lanes.jaxprs import Equation, as_function, is_literal, open_jaxpr, sub_jaxprs
 from xorjax.lanes.kernel.backends import Route
-from xorjax.lanes.scalar.control_flow import on_leaves
-from xorjax.lanes.scalar.interpreter import Scalars
+from xorjax.lanes.scalar.control_flow import make_leaf_function
+from xorjax.lanes.scalar.interpreter import ScalarInterpreter
 
 
 def scalar_loop(closed: Any, route: Route) -> Any:
@@ -24,11 +24,11 @@ def scalar_loop(closed: Any, route: Route) -> Any:
 
     The last argument of `closed` is the count, int32, which is the same for all members.
     """
-    *in_avals, count_aval = [v.aval for v in opened(closed)[0].invars]
+    *in_avals, count_aval = [v.aval for v in open_jaxpr(closed)[0].invars]
 
     def member(elements: Sequence[Any], count: Any) -> list[Any]:
-        scalars = Scalars(assume_finite=True, in_kernel=True, substitutes=route.substitutes)
-        return on_leaves(scalars, closed)([*elements, count])
+        scalars = ScalarInterpreter(assume_finite=True, in_kernel=True, substitutes=route.substitutes)
+        return make_leaf_function(scalars, closed)([*elements, count])
 
     mapped = member
     for _ in route.lanes:
@@ -45,7 +45,7 @@ def why_not(closed: Any, route: Route) -> str | None:
         name, avals = eqn.primitive.name, [v.aval for v in [*eqn.invars, *eqn.outvars]]
         if name not in route.primitives:
             return f"{name!r} is not to be had in a kernel ({route.name})"
-        if name == "while" and opened(eqn.params["cond_jaxpr"])[0].outvars[0].aval.shape:
+        if name == "while" and open_jaxpr(eqn.params["cond_jaxpr"])[0].outvars[0].aval.shape:
             return "it has a loop that some members leave before others"
         for aval in avals:
             if aval.shape not in [route.lanes[i:] for i in range(len(route.lanes) + 1)]:
@@ -61,14 +61,14 @@ def why_not(closed: Any, route: Route) -> str | None:
 def _equations(closed: Any) -> list[Equation]:
     """Those of a jaxpr, and before each those within it."""
     found = []
-    for eqn in opened(closed)[0].eqns:
-        found += [*(inner for body in bodies(eqn) for inner in _equations(body)), eqn]
+    for eqn in open_jaxpr(closed)[0].eqns:
+        found += [*(inner for body in sub_jaxprs(eqn) for inner in _equations(body)), eqn]
     return found
 
 
 def registers(closed: Any, route: Route) -> int:
     """How many a member needs at once, of 32 bits each, in the order in which a program is written."""
-    jaxpr = opened(closed)[0]
+    jaxpr = open_jaxpr(closed)[0]
 
     def size(v: Any) -> int:
         return -(-v.aval.dtype.itemsize // 4) if v.aval.shape == route.lanes else 0
@@ -80,7 +80,7 @@ def registers(closed: Any, route: Route) -> int:
     alive = {v: size(v) for v in jaxpr.invars}
     most = sum(alive.values())
     for i, eqn in enumerate(jaxpr.eqns):
-        inner = max((registers(body, route) for body in bodies(eqn)), default=0)
+        inner = max((registers(body, route) for body in sub_jaxprs(eqn)), default=0)
         within = {v for v in eqn.invars if not is_literal(v)}
         most = max(most, inner + sum(n for v, n in alive.items() if v not in within))
         alive.update({v: size(v) for v in eqn.outvars})
@@ -109,7 +109,7 @@ def run(
     n_blocks = carried[0].shape[-1] // n_lanes
     span = as_function(closed)
     n_elements = sum(len(each) for each in carried)
-    reported = opened(closed)[0].outvars[n_elements:]
+    reported = open_jaxpr(closed)[0].outvars[n_elements:]
 
     def kernel(block: Any, at: Callable[[Any], Any], counts: Any, *refs: Any) -> None:
         ins, outs = refs[: len(carried) + len(given)], refs[len(carried) + len(given) :]

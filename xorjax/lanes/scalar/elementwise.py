@@ -14,14 +14,14 @@ from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
 
-MAX_APART = 4_096  # elements; what works on larger arrays is done whole
+MAX_ELEMENTS = 4_096  # elements; what works on larger arrays is done whole
 
 
 def is_known(element: Any) -> bool:
     return isinstance(element, np.generic)
 
 
-def objects(elements: Sequence[Any], shape: Sequence[int]) -> np.ndarray:
+def object_array(elements: Sequence[Any], shape: Sequence[int]) -> np.ndarray:
     """An array of these elements, which NumPy is not to look into."""
     flat = np.empty(len(elements), object)
     for i, element in enumerate(elements):
@@ -29,17 +29,17 @@ def objects(elements: Sequence[Any], shape: Sequence[int]) -> np.ndarray:
     return flat.reshape(shape)
 
 
-def alike(*arrays: np.ndarray) -> list[np.ndarray]:
+def promote_to_objects(*arrays: np.ndarray) -> list[np.ndarray]:
     """All as they are if all are numbers, else all as objects."""
     if all(a.dtype != object for a in arrays):
         return list(arrays)
-    return [a if a.dtype == object else objects(list(a.flat), a.shape) for a in arrays]
+    return [a if a.dtype == object else object_array(list(a.flat), a.shape) for a in arrays]
 
 
 # Single scalars: what can be computed while tracing, exactly as it would be later, and what vanishes.
 
 
-def _quotient(a: Any, b: Any) -> Any:
+def _divide(a: Any, b: Any) -> Any:
     """As XLA has it: of integers towards zero, and −1 for a division by zero."""
     if jnp.issubdtype(a.dtype, jnp.floating):
         return np.divide(a, b)
@@ -56,7 +56,7 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "add_any": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
-    "div": _quotient,
+    "div": _divide,
     "rem": _remainder,
     "neg": np.negative,
     "abs": np.abs,
@@ -91,7 +91,7 @@ def _is_zero(element: Any) -> bool:
     return is_known(element) and bool(element == 0)
 
 
-def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
+def simplify(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
     """The result where no operation is needed, else None."""
     if len(operands) != 2 or not any(map(is_known, operands)):
         return None
@@ -125,16 +125,16 @@ def simplified(name: str, operands: Sequence[Any], assume_finite: bool) -> Any:
 
 
 # Operations with finite results for finite operands, overflow aside.
-TAME = frozenset(
+FINITE = frozenset(
     """abs add add_any asinh atan cbrt ceil clamp clz convert_element_type copy cos erf erfc floor imag logistic
     max min mul neg real reduce_precision round select_n sign sin square stop_gradient sub tanh""".split()
 )
 
 
-def stays_finite(name: str, operands: Sequence[Any], params: dict[str, Any]) -> bool:
+def is_finite_result(name: str, operands: Sequence[Any], params: dict[str, Any]) -> bool:
     if name == "integer_pow":
         return params["y"] >= 0
-    return name in TAME or (name == "div" and is_known(operands[1]) and not _is_zero(operands[1]))
+    return name in FINITE or (name == "div" and is_known(operands[1]) and not _is_zero(operands[1]))
 
 
 # Elementwise operations.
@@ -152,22 +152,22 @@ ELEMENTWISE = frozenset(
 
 def _elementwise(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     name, (out,) = eqn.primitive.name, eqn.outvars
-    if prod(out.aval.shape) > MAX_APART:
+    if prod(out.aval.shape) > MAX_ELEMENTS:
         return NotImplemented
-    arrays = np.broadcast_arrays(*map(scalars.apart, operands))
+    arrays = np.broadcast_arrays(*map(scalars.elements, operands))
     if all(a.dtype != object for a in arrays):
         if name not in FOLDED or not is_foldable(name, arrays):
-            return _converted(eqn, *operands) if name == "convert_element_type" else NotImplemented
+            return _convert_known(eqn, *operands) if name == "convert_element_type" else NotImplemented
         with np.errstate(all="ignore"):
             return [np.asarray(FOLDED[name](*arrays), out.aval.dtype)]
     if name == "copy":
         return [arrays[0]]
     bind = eqn.primitive.bind
-    each = [scalars.scalar(name, bind, *xs, **eqn.params) for xs in zip(*(a.flat for a in arrays), strict=True)]
-    return [objects(each, out.aval.shape)]
+    each = [scalars.emit(name, bind, *xs, **eqn.params) for xs in zip(*(a.flat for a in arrays), strict=True)]
+    return [object_array(each, out.aval.shape)]
 
 
-def _converted(eqn: Equation, x: np.ndarray) -> Any:
+def _convert_known(eqn: Equation, x: np.ndarray) -> Any:
     """Known numbers in another dtype; not where the two libraries could differ (floats to integers)."""
     new = np.dtype(eqn.params["new_dtype"])
     if jnp.issubdtype(new, jnp.inexact) or not jnp.issubdtype(x.dtype, jnp.inexact) or new == np.bool_:
@@ -189,13 +189,13 @@ def _convert_element_type(scalars: Any, eqn: Equation, x: Any) -> Any:
 
 def _select_n(scalars: Any, eqn: Equation, which: Any, *cases: Any) -> Any:
     (out,) = eqn.outvars
-    if prod(out.aval.shape) > MAX_APART:
+    if prod(out.aval.shape) > MAX_ELEMENTS:
         return NotImplemented
-    arrays = np.broadcast_arrays(scalars.apart(which), *map(scalars.apart, cases))
+    arrays = np.broadcast_arrays(scalars.elements(which), *map(scalars.elements, cases))
     if all(a.dtype != object for a in arrays) and len(arrays) == 3 and arrays[0].dtype == np.bool_:
         return [np.where(arrays[0], arrays[2], arrays[1])]
-    chosen = [scalars.selected(*each) for each in zip(*(a.flat for a in arrays), strict=True)]
-    return [objects(chosen, out.aval.shape)]
+    chosen = [scalars.select(*each) for each in zip(*(a.flat for a in arrays), strict=True)]
+    return [object_array(chosen, out.aval.shape)]
 
 
 def power(operate: Callable[..., Any], choose: Callable[..., Any], base: Any, exponent: Any) -> Any:
@@ -241,29 +241,29 @@ def has_known_base(base: Any, exponent: Any) -> bool:
 
 def _pow(scalars: Any, eqn: Equation, x: Any, y: Any) -> Any:
     shape = eqn.outvars[0].aval.shape
-    if prod(shape) > MAX_APART:
+    if prod(shape) > MAX_ELEMENTS:
         return NotImplemented
-    bases, exponents = alike(*np.broadcast_arrays(scalars.apart(x), scalars.apart(y)))
+    bases, exponents = promote_to_objects(*np.broadcast_arrays(scalars.elements(x), scalars.elements(y)))
     if bases.dtype != object or not all(map(has_known_base, bases.flat, exponents.flat)):
         return _elementwise(scalars, eqn, x, y)
-    powers = [power(scalars.scalar, scalars.choose, a, b) for a, b in zip(bases.flat, exponents.flat, strict=True)]
-    return [objects(powers, shape)]
+    powers = [power(scalars.emit, scalars.choose, a, b) for a, b in zip(bases.flat, exponents.flat, strict=True)]
+    return [object_array(powers, shape)]
 
 
 def _optimization_barrier(scalars: Any, eqn: Equation, *operands: Any) -> list[Any]:
-    if any(prod(v.aval.shape) > MAX_APART for v in eqn.invars):
+    if any(prod(v.aval.shape) > MAX_ELEMENTS for v in eqn.invars):
         return NotImplemented
-    arrays = [scalars.apart(x) for x in operands]
+    arrays = [scalars.elements(x) for x in operands]
     unknown = {id(e): e for a in arrays if a.dtype == object for e in a.flat if not is_known(e)}
     passed = dict(zip(unknown, lax.optimization_barrier(list(unknown.values())), strict=True))
-    return [replaced(a, passed) for a in arrays]
+    return [replace_elements(a, passed) for a in arrays]
 
 
-def replaced(array: np.ndarray, by_id: dict[int, Any]) -> np.ndarray:
+def replace_elements(array: np.ndarray, by_id: dict[int, Any]) -> np.ndarray:
     """An array with other elements in the place of some."""
     if array.dtype != object:
         return array
-    return objects([by_id.get(id(e), e) for e in array.flat], array.shape)
+    return object_array([by_id.get(id(e), e) for e in array.flat], array.shape)
 
 
 # Structure: which element goes where. NumPy's indexing, at no cost.
@@ -287,11 +287,11 @@ def _slice(params: Any, x: np.ndarray) -> np.ndarray:
     return x[..., *(slice(*bound) for bound in bounds)]  # without the ellipsis, rank 0 would not be an array
 
 
-def padded(x: np.ndarray, padding: np.ndarray, config: Sequence[tuple[int, int, int]]) -> np.ndarray:
+def pad(x: np.ndarray, padding: np.ndarray, config: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """With `padding` between the elements and at the ends; what is negative at the ends is cut off."""
     if not x.ndim:
         return x
-    x, padding = alike(x, padding)
+    x, padding = promote_to_objects(x, padding)
 
     def filled(shape: Sequence[int]) -> np.ndarray:
         return np.broadcast_to(padding, shape).copy()
@@ -320,15 +320,15 @@ def _unstack(params: Any, x: np.ndarray) -> list[np.ndarray]:
 
 STRUCTURE: dict[str, Callable[..., Any]] = {
     "broadcast_in_dim": _broadcast_in_dim,
-    "concatenate": lambda params, *xs: np.concatenate(alike(*xs), params["dimension"]),
+    "concatenate": lambda params, *xs: np.concatenate(promote_to_objects(*xs), params["dimension"]),
     "expand_dims": lambda params, x: np.expand_dims(x, params["dimensions"]),
-    "pad": lambda params, x, padding: padded(x, padding, params["padding_config"]),
+    "pad": lambda params, x, padding: pad(x, padding, params["padding_config"]),
     "reshape": _reshape,
     "rev": lambda params, x: np.flip(x, params["dimensions"]) if x.ndim else x,
     "slice": _slice,
     "split": _split,
     "squeeze": lambda params, x: np.squeeze(x, tuple(params["dimensions"])),
-    "stack": lambda params, *xs: np.stack(alike(*xs), params["axis"]),
+    "stack": lambda params, *xs: np.stack(promote_to_objects(*xs), params["axis"]),
     "tile": lambda params, x: np.tile(x, params["reps"]) if x.ndim else x,
     "transpose": lambda params, x: np.transpose(x, params["permutation"]),
     "unstack": _unstack,
@@ -337,21 +337,21 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
 
 def _structural(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     sizes = [prod(v.aval.shape) for v in [*eqn.invars, *eqn.outvars]]
-    if max(sizes) > MAX_APART:
+    if max(sizes) > MAX_ELEMENTS:
         return NotImplemented
-    result = STRUCTURE[eqn.primitive.name](eqn.params, *map(scalars.apart, operands))
+    result = STRUCTURE[eqn.primitive.name](eqn.params, *map(scalars.elements, operands))
     return result if eqn.primitive.multiple_results else [result]
 
 
 def _iota(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     shape, axis = eqn.params["shape"], eqn.params["dimension"]
-    if operands or prod(shape) > MAX_APART:
+    if operands or prod(shape) > MAX_ELEMENTS:
         return NotImplemented
     along = np.arange(shape[axis]).astype(eqn.params["dtype"])
     return [np.broadcast_to(along.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)]
 
 
-ARRAY_RULES: dict[str, Callable[..., Any]] = {
+ELEMENTWISE_RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(STRUCTURE, _structural),
     "bitcast_convert_type": _bitcast_convert_type,

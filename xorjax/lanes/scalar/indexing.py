@@ -14,23 +14,23 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.elementwise import MAX_APART, alike, objects
+from xorjax.lanes.scalar.elementwise import MAX_ELEMENTS, object_array, promote_to_objects
 
 MAX_SORTED = 32  # elements along a sorted axis, or one that is indexed by what is not known
 
 # Indexing with indices that are known: which element goes where is asked of JAX itself, with numbers for names.
 
 
-def _numbered(eqn: Equation) -> np.ndarray:
+def _number_elements(eqn: Equation) -> np.ndarray:
     shape = eqn.invars[0].aval.shape
     return np.arange(prod(shape), dtype=np.int32).reshape(shape)
 
 
-def _all_known(values: Sequence[Any]) -> bool:
+def _are_all_known(values: Sequence[Any]) -> bool:
     return all(isinstance(x, np.ndarray) and x.dtype != object for x in values)
 
 
-def _starts(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
+def _clamp_slices(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
     """Of a dynamic slice, clamped to fit as JAX does."""
     shape = eqn.invars[0].aval.shape
     clamped = [min(max(int(i), 0), n - size) for i, n, size in zip(starts, shape, sizes, strict=True)]
@@ -38,39 +38,39 @@ def _starts(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple
 
 
 def _dynamic_slice(scalars: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
-    if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
+    if prod(eqn.invars[0].aval.shape) > MAX_ELEMENTS or not _are_all_known(starts):
         return NotImplemented
-    return [scalars.apart(x)[..., *_starts(eqn, starts, eqn.params["slice_sizes"])]]
+    return [scalars.elements(x)[..., *_clamp_slices(eqn, starts, eqn.params["slice_sizes"])]]
 
 
 def _dynamic_update_slice(scalars: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
-    if prod(eqn.invars[0].aval.shape) > MAX_APART or not _all_known(starts):
+    if prod(eqn.invars[0].aval.shape) > MAX_ELEMENTS or not _are_all_known(starts):
         return NotImplemented
-    x, update = alike(scalars.apart(x), scalars.apart(update))
+    x, update = promote_to_objects(scalars.elements(x), scalars.elements(update))
     if not x.ndim:
         return [update]
     result = x.copy()
-    result[_starts(eqn, starts, update.shape)] = update
+    result[_clamp_slices(eqn, starts, update.shape)] = update
     return [result]
 
 
 def _gather(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
     sizes = prod(eqn.invars[0].aval.shape), prod(eqn.outvars[0].aval.shape)
-    if max(sizes) > MAX_APART or not sizes[0]:
+    if max(sizes) > MAX_ELEMENTS or not sizes[0]:
         return NotImplemented
-    if not _all_known([indices]):
+    if not _are_all_known([indices]):
         return _gather_rows(scalars, eqn, x, indices)
     with jax.ensure_compile_time_eval():
-        which = np.asarray(eqn.primitive.bind(_numbered(eqn), indices, **{**eqn.params, "fill_value": -1}))
+        which = np.asarray(eqn.primitive.bind(_number_elements(eqn), indices, **{**eqn.params, "fill_value": -1}))
     if (which < 0).any():
         return NotImplemented
-    return [scalars.apart(x).reshape(-1)[which.reshape(-1)].reshape(which.shape)]
+    return [scalars.elements(x).reshape(-1)[which.reshape(-1)].reshape(which.shape)]
 
 
 # Sorting, and indexing with indices that are not known: written out for few elements.
 
 
-def sorted_by_exchanges(
+def sort_by_exchanges(
     rows: Sequence[Sequence[Any]], less: Callable[..., Any], choose: Callable[..., Any]
 ) -> list[list[Any]]:
     """Rows put in order, stably, by exchanges of neighbours; `less(a, b)` of two rows, `choose(c, yes, no)`."""
@@ -84,7 +84,7 @@ def sorted_by_exchanges(
     return rows
 
 
-def row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
+def make_row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
     """Whether a row comes before another, by its first `n_keys` elements; NaN is the largest number."""
 
     def first_less(a: Any, b: Any) -> Any:
@@ -105,7 +105,7 @@ def row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
     return less
 
 
-def can_be_sorted(eqn: Equation) -> bool:
+def is_sortable(eqn: Equation) -> bool:
     aval = eqn.invars[0].aval
     keys = [v.aval.dtype for v in eqn.invars[: eqn.params["num_keys"]]]
     return aval.shape[eqn.params["dimension"]] <= MAX_SORTED and not any(
@@ -115,19 +115,19 @@ def can_be_sorted(eqn: Equation) -> bool:
 
 def _sort(scalars: Any, eqn: Equation, *operands: Any) -> Any:
     aval, axis = eqn.invars[0].aval, eqn.params["dimension"]
-    if not 0 < prod(aval.shape) <= MAX_APART or not can_be_sorted(eqn):
+    if not 0 < prod(aval.shape) <= MAX_ELEMENTS or not is_sortable(eqn):
         return NotImplemented
-    less = row_less(scalars.scalar, eqn.params["num_keys"])
+    less = make_row_less(scalars.emit, eqn.params["num_keys"])
 
-    arrays = [np.moveaxis(a, axis, -1) for a in alike(*map(scalars.apart, operands))]
+    arrays = [np.moveaxis(a, axis, -1) for a in promote_to_objects(*map(scalars.elements, operands))]
     runs = [a.reshape(-1, aval.shape[axis]) for a in arrays]
     if runs[0].dtype != object:
         return NotImplemented
     done = [
-        sorted_by_exchanges(list(zip(*run, strict=True)), less, scalars.choose) for run in zip(*runs, strict=True)
+        sort_by_exchanges(list(zip(*run, strict=True)), less, scalars.choose) for run in zip(*runs, strict=True)
     ]
     return [
-        np.moveaxis(objects([row[i] for rows in done for row in rows], arrays[i].shape), -1, axis)
+        np.moveaxis(object_array([row[i] for rows in done for row in rows], arrays[i].shape), -1, axis)
         for i in range(len(arrays))
     ]
 
@@ -140,7 +140,7 @@ class RowGather(NamedTuple):
     fill: bool  # NaN where an index is outside, instead of the nearest row
 
 
-def row_gather(eqn: Equation) -> RowGather | None:
+def match_row_gather(eqn: Equation) -> RowGather | None:
     """How an indexing operation can be written out, if it is one of few rows along one axis."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     operand, out = eqn.invars[0].aval, eqn.outvars[0].aval
@@ -162,7 +162,7 @@ def row_gather(eqn: Equation) -> RowGather | None:
     return RowGather(axis, tuple(position[dim] for dim in range(len(out.shape))), fill)
 
 
-def picked(
+def pick_row(
     operate: Callable[..., Any], choose: Callable[..., Any], index: Any, rows: Sequence[Any], fill: Any
 ) -> Any:
     """`rows[index]`; outside, the nearest row, or `fill` where there is one."""
@@ -180,21 +180,21 @@ def picked(
 
 
 def _gather_rows(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
-    how = row_gather(eqn)
+    how = match_row_gather(eqn)
     if how is None:
         return NotImplemented
-    x, indices = scalars.apart(x), scalars.apart(indices)
+    x, indices = scalars.elements(x), scalars.elements(indices)
     rows = np.moveaxis(x, how.axis, 0)
     cells = list(rows.reshape(len(rows), -1))
     fill = eqn.invars[0].aval.dtype.type(np.nan) if how.fill else None
 
     found = [
-        picked(scalars.scalar, scalars.choose, index, [cell[j] for cell in cells], fill)
+        pick_row(scalars.emit, scalars.choose, index, [cell[j] for cell in cells], fill)
         for index in indices.flat
         for j in range(len(cells[0]))
     ]
     shape = (*indices.shape[:-1], *rows.shape[1:])
-    return [np.transpose(objects(found, shape), how.out_order)]
+    return [np.transpose(object_array(found, shape), how.out_order)]
 
 
 INDEXING_RULES: dict[str, Callable[..., Any]] = {

@@ -19,22 +19,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xorjax.lanes.jaxprs import Equation, as_known, bodies, bound, is_literal, literal, opened, typed
-from xorjax.lanes.scalar.control_flow import CONTROL_FLOW, from_leaves
+from xorjax.lanes.jaxprs import (
+    Equation,
+    as_known,
+    bind_equation,
+    cast_to_aval,
+    is_literal,
+    literal_value,
+    open_jaxpr,
+    sub_jaxprs,
+)
+from xorjax.lanes.scalar.control_flow import CONTROL_FLOW, unflatten
 from xorjax.lanes.scalar.elementwise import (
-    ARRAY_RULES,
+    ELEMENTWISE_RULES,
     FOLDED,
-    MAX_APART,
+    MAX_ELEMENTS,
     STRUCTURE,
+    is_finite_result,
     is_foldable,
     is_known,
-    objects,
-    simplified,
-    stays_finite,
+    object_array,
+    simplify,
 )
 from xorjax.lanes.scalar.indexing import INDEXING_RULES
 from xorjax.lanes.scalar.kernel_rules import KERNEL_RULES
-from xorjax.lanes.scalar.random import Words, is_default, key_of, wrapped
+from xorjax.lanes.scalar.random import KeyWords, assemble_keys, is_default_key, wrap_words
 from xorjax.lanes.scalar.reductions import REDUCTION_RULES
 
 MAX_OPERATIONS = 20_000
@@ -82,12 +91,12 @@ def scalarize(
 
     @wraps(fn)
     def scalarized(*args: Any, **kwargs: Any) -> Any:
-        return Scalars(assume_finite).applied(fn, *args, max_operations=max_operations, **kwargs)
+        return ScalarInterpreter(assume_finite).apply(fn, *args, max_operations=max_operations, **kwargs)
 
     return scalarized
 
 
-def scalar_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = False, **kwargs: Any) -> int:
+def count_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = False, **kwargs: Any) -> int:
     """The number of scalar operations of `scalarize(fn)` on these arguments, those in loops counted once.
 
     Traces and does not compile.
@@ -99,21 +108,21 @@ def scalar_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = 
     >>> scalar_operations(lambda x, y: jnp.sum(x * y), jnp.ones(3), jnp.ones(3))  # 3 products, 2 sums
     5
     """
-    scalars = Scalars(assume_finite)
-    jax.eval_shape(lambda *args, **kwargs: scalars.applied(fn, *args, **kwargs), *args, **kwargs)
+    scalars = ScalarInterpreter(assume_finite)
+    jax.eval_shape(lambda *args, **kwargs: scalars.apply(fn, *args, **kwargs), *args, **kwargs)
     return scalars.count[0]
 
 
-def bound_on_operations(jaxpr: Any, largest: float = MAX_APART) -> int:
+def bound_operations(jaxpr: Any, largest: float = MAX_ELEMENTS) -> int:
     """From the shapes alone: at most so many scalar operations a jaxpr is, on arrays up to the `largest` size.
 
     Larger ones than by default are worked on whole.
     """
     total = 0
-    for eqn in opened(jaxpr)[0].eqns:
-        name, inner = eqn.primitive.name, bodies(eqn)
+    for eqn in open_jaxpr(jaxpr)[0].eqns:
+        name, inner = eqn.primitive.name, sub_jaxprs(eqn)
         if inner and name in CONTROL_FLOW:
-            total += sum(bound_on_operations(body, largest) for body in inner)
+            total += sum(bound_operations(body, largest) for body in inner)
         elif name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             lhs = eqn.invars[0].aval.shape
@@ -124,7 +133,7 @@ def bound_on_operations(jaxpr: Any, largest: float = MAX_APART) -> int:
     return total
 
 
-class Scalars:
+class ScalarInterpreter:
     """The interpreter at one level of control flow; bodies of loops have one of their own.
 
     `in_kernel` is for a compiler that knows scalars alone, see `scalar_kernel.py`; `substitutes` are functions of
@@ -134,7 +143,7 @@ class Scalars:
     def __init__(
         self,
         assume_finite: bool,
-        outer: "Scalars | None" = None,
+        outer: "ScalarInterpreter | None" = None,
         in_kernel: bool = False,
         substitutes: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
     ):
@@ -142,27 +151,27 @@ class Scalars:
         self._rules = {**RULES, **KERNEL_RULES} if in_kernel else RULES
         self.count = [0] if outer is None else outer.count  # of scalar operations, shared by all levels
         # What may not be finite though all arguments are, by id, and what it depends on; shared as well.
-        self._wild: dict[int, Any] = {} if outer is None else outer._wild
+        self._maybe_nonfinite: dict[int, Any] = {} if outer is None else outer._maybe_nonfinite
         self._written: dict[Any, Any] = {}  # operation and operands -> (result, what keeps the ids alive)
-        self._apart: dict[int, tuple[Any, np.ndarray]] = {}  # array and elements, by the id of the array
-        self._whole: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
+        self._elements_of: dict[int, tuple[Any, np.ndarray]] = {}  # array and elements, by the id of the array
+        self._array_of: dict[int, tuple[Any, np.ndarray]] = {}  # the same, by the id of the elements
 
-    def inner(self) -> "Scalars":
-        return Scalars(self.assume_finite, self, self.in_kernel, self._substitutes)
+    def make_inner(self) -> "ScalarInterpreter":
+        return ScalarInterpreter(self.assume_finite, self, self.in_kernel, self._substitutes)
 
-    def applied(self, fn: Callable[..., Any], *args: Any, max_operations: float = inf, **kwargs: Any) -> Any:
+    def apply(self, fn: Callable[..., Any], *args: Any, max_operations: float = inf, **kwargs: Any) -> Any:
         """`fn(*args)`, scalarized."""
         closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*args, **kwargs)
-        operations = bound_on_operations(closed)
+        operations = bound_operations(closed)
         if operations > max_operations:
             raise ValueError(
                 f"{getattr(fn, '__name__', fn)} may need up to {operations:,} scalar operations, more than "
                 f"{max_operations=:,}; use jax.vmap or lane_vmap, or allow more."
             )
-        jaxpr, consts = opened(closed)
+        jaxpr, consts = open_jaxpr(closed)
         outs = self.evaluate(jaxpr, consts, [jnp.asarray(leaf) for leaf in jax.tree.leaves((args, kwargs))])
         avals = [v.aval for v in jaxpr.outvars]
-        arrays = [typed(self.whole(out, aval), aval) for out, aval in zip(outs, avals, strict=True)]
+        arrays = [cast_to_aval(self.assemble(out, aval), aval) for out, aval in zip(outs, avals, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(out_shapes), arrays)
 
     def evaluate(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
@@ -171,7 +180,7 @@ class Scalars:
         env.update(zip(jaxpr.invars, args, strict=True))
 
         def read(v: Any) -> Value:
-            return literal(v) if is_literal(v) else env[v]
+            return literal_value(v) if is_literal(v) else env[v]
 
         for eqn in jaxpr.eqns:
             operands = [read(v) for v in eqn.invars]
@@ -179,58 +188,58 @@ class Scalars:
             with eqn.ctx.manager:
                 outs = NotImplemented if rule is None else rule(self, eqn, *operands)
                 if outs is NotImplemented:
-                    outs = self.as_it_is(eqn, operands)
+                    outs = self.bind_assembled(eqn, operands)
                 if self.assume_finite and (rule is None or eqn.primitive.name in CONTROL_FLOW):
-                    for element in (e for out in outs for e in self._elements(out)):
-                        self._wild[id(element)] = element
+                    for element in (e for out in outs for e in self._unknown_elements(out)):
+                        self._maybe_nonfinite[id(element)] = element
             env.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    def as_it_is(self, eqn: Equation, operands: Sequence[Value]) -> Sequence[Value]:
+    def bind_assembled(self, eqn: Equation, operands: Sequence[Value]) -> Sequence[Value]:
         """An operation on assembled arrays."""
         # What calls back is not computed once for all: a kernel refuses it by name.
         is_pure = not eqn.effects and not eqn.primitive.name.endswith("callback")
         if self.in_kernel and is_pure and all(isinstance(x, np.ndarray) and x.dtype != object for x in operands):
-            return _computed(lambda *arrays: bound(eqn, arrays), operands, {})
-        arrays = [self.whole(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
-        outs = bound(eqn, arrays)
+            return _compute_now(lambda *arrays: bind_equation(eqn, arrays), operands, {})
+        arrays = [self.assemble(x, v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
+        outs = bind_equation(eqn, arrays)
         self.count[0] += sum(prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
         return outs
 
-    def _elements(self, value: Value) -> list[Any]:
+    def _unknown_elements(self, value: Value) -> list[Any]:
         """Those that are not known, or the value itself if it is large."""
-        if getattr(value, "size", 0) > MAX_APART:
+        if getattr(value, "size", 0) > MAX_ELEMENTS:
             return [value]
-        return [e for e in self.apart(value).flat if not is_known(e)]
+        return [e for e in self.elements(value).flat if not is_known(e)]
 
-    def apart(self, value: Value) -> np.ndarray:
+    def elements(self, value: Value) -> np.ndarray:
         """The elements of a value."""
         if isinstance(value, np.ndarray):
             return value
-        if id(value) not in self._apart:
-            if self.in_kernel and is_default(value):
-                elements = wrapped(self.apart(jax.random.key_data(value)))
+        if id(value) not in self._elements_of:
+            if self.in_kernel and is_default_key(value):
+                elements = wrap_words(self.elements(jax.random.key_data(value)))
             else:
                 parts = [value]
                 if value.ndim:
                     flat = lax.reshape(value, (value.size,))
                     parts = [lax.squeeze(part, (0,)) for part in lax.split(flat, (1,) * value.size)]
-                elements = objects(parts, value.shape)
-            self._apart[id(value)] = value, elements
-            self._whole[id(elements)] = value, elements
-        return self._apart[id(value)][1]
+                elements = object_array(parts, value.shape)
+            self._elements_of[id(value)] = value, elements
+            self._array_of[id(elements)] = value, elements
+        return self._elements_of[id(value)][1]
 
-    def whole(self, value: Value, aval: Any) -> Any:
+    def assemble(self, value: Value, aval: Any) -> Any:
         """The array that a value is."""
         if not isinstance(value, np.ndarray) or value.dtype != object:
             return value
-        if id(value) in self._whole:
-            return self._whole[id(value)][0]
+        if id(value) in self._array_of:
+            return self._array_of[id(value)][0]
         if not value.size:
             return jnp.zeros(aval.shape, aval.dtype)
         elements = list(value.flat)
-        if isinstance(elements[0], Words):
-            return key_of(value)
+        if isinstance(elements[0], KeyWords):
+            return assemble_keys(value)
         if all(e is elements[0] for e in elements):
             return lax.broadcast_in_dim(elements[0], aval.shape, ())
         pieces: list[Any] = []
@@ -243,69 +252,71 @@ class Scalars:
                 pieces.append(np.asarray([e], aval.dtype))
         return lax.reshape(lax.concatenate(pieces, 0), aval.shape)
 
-    def scalar(self, name: str, operation: Callable[..., Any], *operands: Any, **params: Any) -> Any:
+    def emit(self, name: str, operation: Callable[..., Any], *operands: Any, **params: Any) -> Any:
         """One operation on scalars: computed now if that can be, found again if it is written, else written."""
         known = all(map(is_known, operands))
         if known and name in FOLDED and is_foldable(name, operands):
             with np.errstate(all="ignore"):
                 return FOLDED[name](*operands)
-        is_tame = self.assume_finite and not any(id(x) in self._wild for x in operands)
-        simple = simplified(name, operands, is_tame)
+        is_tame = self.assume_finite and not any(id(x) in self._maybe_nonfinite for x in operands)
+        simple = simplify(name, operands, is_tame)
         if simple is not None:
             return simple
         if known and self.in_kernel:  # where every operation is to be one of vectors
-            return _computed(operation, operands, params)[()]
-        key = (name, *(item for item in params.items() if item[1] is not None), *map(_identity, operands))
+            return _compute_now(operation, operands, params)[()]
+        key = (name, *(item for item in params.items() if item[1] is not None), *map(_operand_key, operands))
         if key not in self._written:
             self.count[0] += 1
             if name in self._substitutes and operands[0].dtype == np.float32:
                 operation, params = self._substitutes[name], {}
             result = operation(*operands, **params)
             self._written[key] = result, operands
-            if self.assume_finite and not (is_tame and stays_finite(name, operands, params)):
-                self._wild[id(result)] = result
+            if self.assume_finite and not (is_tame and is_finite_result(name, operands, params)):
+                self._maybe_nonfinite[id(result)] = result
         return self._written[key][0]
 
-    def selected(self, index: Any, *elements: Any) -> Any:
+    def select(self, index: Any, *elements: Any) -> Any:
         """The element of this index, 0 and 1 for a truth."""
         if is_known(index):
             return elements[int(index)]
         if all(e is elements[0] for e in elements):
             return elements[0]
-        if isinstance(elements[0], Words):
-            return Words(*(self.selected(index, *each) for each in zip(*map(astuple, elements), strict=True)))
+        if isinstance(elements[0], KeyWords):
+            return KeyWords(*(self.select(index, *each) for each in zip(*map(astuple, elements), strict=True)))
         if self.in_kernel and index.dtype != np.bool_:
             first, *others = elements
-            is_first = self.scalar("eq", lax.eq, index, index.dtype.type(0))
-            before = self.scalar("sub", lax.sub, index, index.dtype.type(1))
-            return self.choose(is_first, first, self.selected(before, *others) if len(others) > 1 else others[0])
-        return self.scalar("select_n", lax.select_n, index, *elements)
+            is_first = self.emit("eq", lax.eq, index, index.dtype.type(0))
+            before = self.emit("sub", lax.sub, index, index.dtype.type(1))
+            return self.choose(is_first, first, self.select(before, *others) if len(others) > 1 else others[0])
+        return self.emit("select_n", lax.select_n, index, *elements)
 
     def choose(self, condition: Any, yes: Any, no: Any) -> Any:
-        return self.selected(condition, no, yes)
+        return self.select(condition, no, yes)
 
-    def leaves(self, value: Value, aval: Any) -> list[Any]:
+    def flatten_value(self, value: Value, aval: Any) -> list[Any]:
         """A value as what a loop can carry: its elements, or itself if it is large."""
-        if prod(aval.shape) > MAX_APART:
-            return [self.whole(value, aval)]
-        return list(self.apart(value).flat)
+        if prod(aval.shape) > MAX_ELEMENTS:
+            return [self.assemble(value, aval)]
+        return list(self.elements(value).flat)
 
-    def arrays(self, leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
-        return [self.whole(x, aval) for x, aval in zip(from_leaves(leaves, avals), avals, strict=True)]
+    def assemble_all(self, leaves: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
+        return [self.assemble(x, aval) for x, aval in zip(unflatten(leaves, avals), avals, strict=True)]
 
-    def all_leaves(self, values: Sequence[Value], avals: Sequence[Any]) -> list[Any]:
-        return [leaf for value, aval in zip(values, avals, strict=True) for leaf in self.leaves(value, aval)]
+    def flatten(self, values: Sequence[Value], avals: Sequence[Any]) -> list[Any]:
+        return [
+            leaf for value, aval in zip(values, avals, strict=True) for leaf in self.flatten_value(value, aval)
+        ]
 
 
-def _computed(operation: Callable[..., Any], operands: Sequence[Any], params: dict[str, Any]) -> Any:
+def _compute_now(operation: Callable[..., Any], operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """What an operation makes of known operands, now."""
     with jax.ensure_compile_time_eval():
         outs = operation(*map(jnp.asarray, operands), **params)
     return jax.tree.map(as_known, outs)
 
 
-def _identity(element: Any) -> Any:
+def _operand_key(element: Any) -> Any:
     return (element.dtype, element.tobytes()) if is_known(element) else id(element)
 
 
-RULES: dict[str, Rule] = {**ARRAY_RULES, **REDUCTION_RULES, **INDEXING_RULES, **CONTROL_FLOW}
+RULES: dict[str, Rule] = {**ELEMENTWISE_RULES, **REDUCTION_RULES, **INDEXING_RULES, **CONTROL_FLOW}

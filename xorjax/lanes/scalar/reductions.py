@@ -13,28 +13,28 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.elementwise import MAX_APART, is_known, objects
+from xorjax.lanes.scalar.elementwise import MAX_ELEMENTS, is_known, object_array
 
 
-def summed(scalars: Any, terms: Sequence[Any]) -> Any:
+def sum_terms(scalars: Any, terms: Sequence[Any]) -> Any:
     """From the first to the last."""
     total = terms[0]
     for term in terms[1:]:
-        total = scalars.scalar("add", lax.add, total, term)
+        total = scalars.emit("add", lax.add, total, term)
     return total
 
 
-def product_of(scalars: Any, a: Any, b: Any) -> Any:
+def multiply(scalars: Any, a: Any, b: Any) -> Any:
     if a.dtype == np.bool_:
-        return scalars.scalar("and", lax.bitwise_and, a, b)
-    return scalars.scalar("mul", lax.mul, a, b)
+        return scalars.emit("and", lax.bitwise_and, a, b)
+    return scalars.emit("mul", lax.mul, a, b)
 
 
-def is_half(dtype: Any) -> bool:
+def is_half_precision(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
-def _in_dtype(scalars: Any, x: np.ndarray, dtype: Any) -> np.ndarray:
+def _cast(scalars: Any, x: np.ndarray, dtype: Any) -> np.ndarray:
     """Every element in this dtype."""
     if x.dtype != object:
         return x.astype(dtype)
@@ -44,24 +44,24 @@ def _in_dtype(scalars: Any, x: np.ndarray, dtype: Any) -> np.ndarray:
             return element
         if is_known(element):
             return np.asarray(element).astype(dtype)[()]
-        return scalars.scalar("convert_element_type", lax.convert_element_type, element, new_dtype=dtype)
+        return scalars.emit("convert_element_type", lax.convert_element_type, element, new_dtype=dtype)
 
-    return objects([converted(e) for e in x.flat], x.shape)
+    return object_array([converted(e) for e in x.flat], x.shape)
 
 
 def _dot_general(scalars: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     (out,) = eqn.outvars
-    if max(prod(v.aval.shape) for v in [*eqn.invars, out]) > MAX_APART:
+    if max(prod(v.aval.shape) for v in [*eqn.invars, out]) > MAX_ELEMENTS:
         return NotImplemented
     # Half precision is summed in float32, as compilers do.
-    dtype = np.dtype(np.float32) if is_half(out.aval.dtype) else out.aval.dtype
+    dtype = np.dtype(np.float32) if is_half_precision(out.aval.dtype) else out.aval.dtype
     if out.aval.dtype == np.bool_:
         return NotImplemented
 
     def arranged(x: Any, batch: Sequence[int], contract: Sequence[int]) -> np.ndarray:
         """(batch, free, contracted), each flat."""
-        x = _in_dtype(scalars, scalars.apart(x), dtype)
+        x = _cast(scalars, scalars.elements(x), dtype)
         free = [axis for axis in range(x.ndim) if axis not in (*batch, *contract)]
         x = np.transpose(x, (*batch, *free, *contract))
         sizes = [prod(x.shape[: len(batch)]), prod(x.shape[len(batch) : len(batch) + len(free)])]
@@ -71,12 +71,12 @@ def _dot_general(scalars: Any, eqn: Equation, lhs: Any, rhs: Any) -> Any:
     if not lhs.shape[-1]:
         return [np.zeros(out.aval.shape, out.aval.dtype)]
     cells = [
-        summed(scalars, [product_of(scalars, a, b) for a, b in zip(row, column, strict=True)])
+        sum_terms(scalars, [multiply(scalars, a, b) for a, b in zip(row, column, strict=True)])
         for rows, columns in zip(lhs, rhs, strict=True)
         for row in rows
         for column in columns
     ]
-    return [_in_dtype(scalars, objects(cells, out.aval.shape), out.aval.dtype)]
+    return [_cast(scalars, object_array(cells, out.aval.shape), out.aval.dtype)]
 
 
 REDUCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -90,7 +90,7 @@ REDUCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
-def _runs(x: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
+def _collect_terms(x: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
     """What each result of a reduction is made of, in order."""
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     moved = np.transpose(x, (*kept, *axes))
@@ -99,46 +99,46 @@ def _runs(x: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
 
 def _reduction(scalars: Any, eqn: Equation, x: Any) -> Any:
     axes, aval = eqn.params["axes"], eqn.invars[0].aval
-    if not 0 < prod(aval.shape) <= MAX_APART:
+    if not 0 < prod(aval.shape) <= MAX_ELEMENTS:
         return NotImplemented
-    x = scalars.apart(x)
-    half = is_half(aval.dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
+    x = scalars.elements(x)
+    half = is_half_precision(aval.dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
     if half:
-        x = _in_dtype(scalars, x, np.dtype(np.float32))
+        x = _cast(scalars, x, np.dtype(np.float32))
     operation = REDUCTIONS[eqn.primitive.name]
     totals = []
-    for run in _runs(x, axes):
+    for run in _collect_terms(x, axes):
         total, *rest = run
         for term in rest:
-            total = scalars.scalar(*operation, total, term)
+            total = scalars.emit(*operation, total, term)
         totals.append(total)
-    result = objects(totals, eqn.outvars[0].aval.shape)
-    return [_in_dtype(scalars, result, aval.dtype) if half else result]
+    result = object_array(totals, eqn.outvars[0].aval.shape)
+    return [_cast(scalars, result, aval.dtype) if half else result]
 
 
-def _argument(scalars: Any, eqn: Equation, x: Any) -> Any:
+def _argmax_or_argmin(scalars: Any, eqn: Equation, x: Any) -> Any:
     """argmax and argmin: the first of the best, and NaN is best of all."""
     axes, aval = eqn.params["axes"], eqn.invars[0].aval
-    if not 0 < prod(aval.shape) <= MAX_APART:
+    if not 0 < prod(aval.shape) <= MAX_ELEMENTS:
         return NotImplemented
     index_dtype = np.dtype(eqn.params["index_dtype"]).type
     better = ("gt", lax.gt) if eqn.primitive.name == "argmax" else ("lt", lax.lt)
     found = []
-    for run in _runs(scalars.apart(x), axes):
+    for run in _collect_terms(scalars.elements(x), axes):
         best, index = run[0], index_dtype(0)
         for i, candidate in enumerate(run[1:], 1):
-            wins = scalars.scalar(*better, candidate, best)
+            wins = scalars.emit(*better, candidate, best)
             if jnp.issubdtype(aval.dtype, jnp.floating):
-                is_nan = scalars.scalar("ne", lax.ne, candidate, candidate)
-                best_is_not = scalars.scalar("eq", lax.eq, best, best)
-                first_nan = scalars.scalar("and", lax.bitwise_and, is_nan, best_is_not)
-                wins = scalars.scalar("or", lax.bitwise_or, wins, first_nan)
+                is_nan = scalars.emit("ne", lax.ne, candidate, candidate)
+                best_is_not = scalars.emit("eq", lax.eq, best, best)
+                first_nan = scalars.emit("and", lax.bitwise_and, is_nan, best_is_not)
+                wins = scalars.emit("or", lax.bitwise_or, wins, first_nan)
             best, index = (
                 scalars.choose(wins, candidate, best),
                 scalars.choose(wins, index_dtype(i), index),
             )
         found.append(index)
-    return [objects(found, eqn.outvars[0].aval.shape)]
+    return [object_array(found, eqn.outvars[0].aval.shape)]
 
 
 CUMULATIVE: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -151,23 +151,23 @@ CUMULATIVE: dict[str, tuple[str, Callable[..., Any]]] = {
 
 def _cumulative(scalars: Any, eqn: Equation, x: Any) -> Any:
     axis, aval = eqn.params["axis"], eqn.invars[0].aval
-    if not 0 < prod(aval.shape) <= MAX_APART:
+    if not 0 < prod(aval.shape) <= MAX_ELEMENTS:
         return NotImplemented
-    moved = np.moveaxis(scalars.apart(x), axis, 0)
+    moved = np.moveaxis(scalars.elements(x), axis, 0)
     moved = moved[::-1] if eqn.params["reverse"] else moved
     operation = CUMULATIVE[eqn.primitive.name]
     first, *rest = moved.reshape(len(moved), -1)
     rows = [list(first)]
     for row in rest:
-        rows.append([scalars.scalar(*operation, a, b) for a, b in zip(rows[-1], row, strict=True)])
-    result = objects([e for row in rows for e in row], moved.shape)
+        rows.append([scalars.emit(*operation, a, b) for a, b in zip(rows[-1], row, strict=True)])
+    result = object_array([e for row in rows for e in row], moved.shape)
     return [np.moveaxis(result[::-1] if eqn.params["reverse"] else result, 0, axis)]
 
 
 REDUCTION_RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(CUMULATIVE, _cumulative),
-    "argmax": _argument,
-    "argmin": _argument,
+    "argmax": _argmax_or_argmin,
+    "argmin": _argmax_or_argmin,
     "dot_general": _dot_general,
 }
