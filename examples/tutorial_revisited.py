@@ -61,6 +61,7 @@ from matplotlib.figure import Figure
 import xorjax as xj
 from xorjax.reports.published import TUTORIAL_RUNS
 from xorjax.statistics import arrays as statistics
+from xorjax.statistics import outcomes
 
 RATES = (0.01, 0.02)
 SWEPT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
@@ -117,12 +118,12 @@ def enough(seeds: int, epochs: int) -> dict[str, dict[str, Any]]:
 
 def attractors(results: xj.Result) -> list[tuple[str, float, int]]:
     """What members ended as: name, share, and the first seed of each class."""
-    classes = statistics.outcome_classes(results.predictions, xj.xor().y)
-    ended_as = statistics.class_of_each(results.predictions, xj.xor().y)
+    classes = outcomes.count_outcomes(results.predictions, xj.xor().y)
+    ended_as = outcomes.classify_outcomes(results.predictions, xj.xor().y)
     total, found = len(ended_as), []
     print("\nWhat they ended as at 0.01, and the commonest outputs for 00, 01, 10, 11")
     for each in classes:
-        first = int(np.argmax(ended_as == statistics.CLASSES.index(each.name)))
+        first = int(np.argmax(ended_as == outcomes.CLASSES.index(each.name)))
         found.append((each.name, each.number / total, first))
         print(f"{each.number / total:>7.2%}  {each.name:<42} {next(iter(each.patterns))}")
     return found

@@ -17,6 +17,7 @@ from scipy import stats
 import xorjax as xj
 from xorjax import statistics as accumulators
 from xorjax.statistics import arrays as statistics
+from xorjax.statistics import outcomes
 
 MODEL, XOR, SGD = xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1)
 KEY = jax.random.key(0)
@@ -717,12 +718,12 @@ WRONG = {
     "quantiles of two axes": (lambda: statistics.quantiles(np.ones((2, 3)), [0.5]), ValueError, "shape (2, 3)"),
     "a share of nobody": (lambda: statistics.proportion(np.array([], bool)), ValueError, "at least one member"),
     "classes of other shapes": (
-        lambda: statistics.outcome_classes(np.zeros((5, 3, 1)), Y),
+        lambda: outcomes.count_outcomes(np.zeros((5, 3, 1)), Y),
         ValueError,
         "predictions have shape (5, 3, 1) and targets (4, 1)",
     ),
     "classes of targets in between": (
-        lambda: statistics.outcome_classes(np.zeros((5, 4, 1)), Y / 2),
+        lambda: outcomes.count_outcomes(np.zeros((5, 4, 1)), Y / 2),
         ValueError,
         "targets must be 0 or 1",
     ),

@@ -18,7 +18,7 @@ import xorjax as xj
 from xorjax import statistics as accumulators
 from xorjax.reports import published
 from xorjax.statistics import arrays as statistics
-from xorjax.statistics import box_counting
+from xorjax.statistics import box_counting, outcomes
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
@@ -53,7 +53,7 @@ PUBLIC = {
             for name, thing in vars(module).items()
             if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
         ]
-        for module in (box_counting, published, statistics)
+        for module in (box_counting, outcomes, published, statistics)
     },
 }
 EVERY_PUBLIC_NAME = [(module, name) for module, names in PUBLIC.items() for name in names]

@@ -12,6 +12,7 @@ with install_import_hook("xorjax", "beartype.beartype"):
     from xorjax.reports import plots
     from xorjax.reports import report
     from xorjax.statistics import arrays as statistics
+    from xorjax.statistics import outcomes
 import jax, numpy as np, optax
 
 def program():
@@ -24,8 +25,8 @@ def program():
     xj.keras.params_from_keras(xj.keras.params_to_keras(params)), xj.summary(params)
     xj.accuracy(np.zeros((4, 2)), np.ones((4, 2)))
     statistics.proportion(results.accuracy == 1), statistics.quantiles(results.loss, [0.5])
-    statistics.survival_curve(results.solved_epoch, 9), statistics.epochs_to_solve(results.solved_epoch, [0.5])
-    statistics.outcome_classes(results.predictions, xj.parity(3).y)
+    statistics.epochs_to_solve(results.solved_epoch, [0.5])
+    outcomes.count_outcomes(results.predictions, xj.parity(3).y)
 """
 
 

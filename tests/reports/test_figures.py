@@ -9,8 +9,7 @@ import xorjax as xj
 from xorjax.reports import figures, plots
 from xorjax.reports import sweep as sweeps
 from xorjax.reports.published import TUTORIAL_RUNS
-from xorjax.statistics import Shares
-from xorjax.statistics import arrays as statistics
+from xorjax.statistics import Shares, Survival
 
 
 @pytest.fixture
@@ -49,9 +48,9 @@ def test_loss_histogram_of_no_finite_loss_is_empty(ax):
 
 
 def test_unsolved_members_is_the_curve(ax):
-    curve = statistics.SurvivalCurve(np.array([0.0, 5.0, 10.0]), np.array([1.0, 0.4, 0.4]))
-    plots.unsolved_members(ax, curve)
-    np.testing.assert_array_equal(ax.lines[0].get_xydata(), np.transpose(curve))
+    curve = Survival(np.array([5.0]), np.array([0.4]), np.array([0.3]), np.array([0.5]))
+    plots.unsolved_members(ax, curve, 10)
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 1], [5, 0.4], [10, 0.4]])
     assert ax.get_xlim() == (0, 10)
 
 

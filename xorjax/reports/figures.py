@@ -14,7 +14,8 @@ import xorjax as xj
 from xorjax.reports import plots
 from xorjax.reports.published import PublishedRun
 from xorjax.reports.sweep import Found, Sweep
-from xorjax.statistics import arrays as statistics
+from xorjax.statistics import Times
+from xorjax.statistics.grouping import tally
 
 DPI = 150
 CELL = 0.4  # inches: what a side of a cell of a heat map has where there is room
@@ -57,7 +58,9 @@ def ensemble(
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     plots.loss_histogram(left, results.loss, published)
-    plots.unsolved_members(middle, statistics.survival_curve(results.solved_epoch, epochs))
+    ever = np.asarray(results.solved_epoch) >= 0
+    times = Times(tally(results.solved_epoch[ever]), tally(results.epochs[~ever]))
+    plots.unsolved_members(middle, times.survival(), epochs)
     plots.prediction_strips(right, results.predictions, *batch)
     figure.suptitle(what, fontsize="medium")
     figure.savefig(path, dpi=DPI)

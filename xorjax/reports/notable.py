@@ -8,7 +8,7 @@ import numpy as np
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Places
 from xorjax.networks.tasks import AnyArray
-from xorjax.statistics.arrays import CLASSES, class_of_each
+from xorjax.statistics.outcomes import CLASSES, classify_outcomes
 from xorjax.training.results import Outcome, Result
 
 EXTREMES = 5  # slowest members, and strangest
@@ -56,7 +56,7 @@ def typical(targets: AnyArray) -> Accumulator:
     """Of each outcome class: how many members, and the first of them, one of which stands for all."""
 
     def update(gathered: Any, results: Result, places: Places) -> Any:
-        of_each, new = class_of_each(results.predictions, targets), dict(gathered)
+        of_each, new = classify_outcomes(results.predictions, targets), dict(gathered)
         for i in np.unique(of_each).tolist():
             at = np.flatnonzero(of_each == i)
             number, sample = new.get(i, (0, []))

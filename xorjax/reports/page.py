@@ -23,7 +23,8 @@ from xorjax.reports.figures import surface_of
 from xorjax.reports.notable import LOSS_BINS, Member, loss_histogram, slowest_and_strangest, typical
 from xorjax.reports.report import a_loss
 from xorjax.statistics import Shares
-from xorjax.statistics.arrays import CLASSES, percent
+from xorjax.statistics.arrays import percent
+from xorjax.statistics.outcomes import CLASSES
 from xorjax.studies import reduce as gather
 from xorjax.studies.setups import Setup
 from xorjax.studies.store.seed_ranges import seeds_at

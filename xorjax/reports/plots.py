@@ -13,7 +13,6 @@ from matplotlib.ticker import PercentFormatter
 from xorjax.reports.published import PublishedRun
 from xorjax.reports.sweep import labels
 from xorjax.statistics import Shares, Survival
-from xorjax.statistics.arrays import SurvivalCurve
 from xorjax.training.results import History
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -113,11 +112,13 @@ def survival_curves(ax: Axes, curves: Mapping[str, Survival]) -> None:
         ax.legend(frameon=False)
 
 
-def unsolved_members(ax: Axes, curve: SurvivalCurve) -> None:
+def unsolved_members(ax: Axes, curve: Survival, epochs: int) -> None:
     """Share of members that have not met the solved rule, against epochs."""
-    ax.step(curve.epoch, curve.unsolved, where="post", color=BLUE)
-    ax.fill_between(curve.epoch, curve.unsolved, step="post", color=BLUE, alpha=0.15)
-    ax.set_xlim(0, curve.epoch[-1])
+    at = np.concatenate([[0], curve.epoch, [epochs]])
+    unsolved = np.concatenate([[1], curve.unsolved, curve.unsolved[-1:] if len(curve.epoch) else [1]])
+    ax.step(at, unsolved, where="post", color=BLUE)
+    ax.fill_between(at, unsolved, step="post", color=BLUE, alpha=0.15)
+    ax.set_xlim(0, epochs)
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set_xlabel("epoch")

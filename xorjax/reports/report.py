@@ -13,6 +13,7 @@ from xorjax.reports.published import TUTORIAL_RUNS, PublishedRun
 from xorjax.reports.sweep import QUANTILES
 from xorjax.statistics import arrays as statistics
 from xorjax.statistics.arrays import percent
+from xorjax.statistics.outcomes import count_outcomes
 from xorjax.training.results import Outcome, Result
 
 WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
@@ -83,7 +84,7 @@ def ensemble_report(
                 "share": c.number / len(losses),
                 "patterns": dict(list(c.patterns.items())[:8]),
             }
-            for c in statistics.outcome_classes(results.predictions, batch.y)
+            for c in count_outcomes(results.predictions, batch.y)
         ],
         "published": [
             {

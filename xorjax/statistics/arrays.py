@@ -1,7 +1,4 @@
-"""What an ensemble says as a whole: shares with intervals, quantiles, survival, what the members ended as.
-
-NumPy and SciPy on results that are on the host; takes arrays, not ensembles, so that any part can be asked.
-"""
+"""Shares with intervals, and quantiles, of arrays of results that are in memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +11,10 @@ class Proportion(NamedTuple):
     """A share of members, with an interval.
 
     Attributes:
-      number: members for which it holds.
+      number: members for which the condition holds.
       total: members.
       low: lower end of the interval.
-      high: upper end of it.
+      high: upper end of the interval.
     """
 
     number: int
@@ -32,7 +29,7 @@ class Proportion(NamedTuple):
 
 
 def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> Proportion:
-    """Share of members for which something holds, with Wilson's score interval (Wilson 1927; SciPy's).
+    """Share of members for which a condition holds, with Wilson's score interval (Wilson 1927; SciPy's).
 
     Args:
       holds: for each member, (members,).
@@ -53,10 +50,10 @@ def proportion(holds: Bool[ArrayLike, " members"], confidence: float = 0.95) -> 
 
 
 def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share of so many (Wilson 1927; SciPy's).
+    """Wilson's score interval of a share (Wilson 1927; SciPy's).
 
     Args:
-      number: members for which it holds.
+      number: members for which the condition holds.
       total: members.
       confidence: of the interval, between 0 and 1.
 
@@ -69,8 +66,8 @@ def interval(number: int, total: int, confidence: float = 0.95) -> tuple[float, 
     """
     from scipy import stats  # an extra, and slow to import
 
-    found = stats.binomtest(number, total).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    limits = stats.binomtest(number, total).proportion_ci(confidence, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def percent(share: float) -> str:
@@ -86,7 +83,9 @@ def percent(share: float) -> str:
 
 
 def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
-    """From 1: which of the ordered values of so many members is the least that these shares do not exceed.
+    """Ranks, from 1, of quantiles among the ordered values of members.
+
+    The value of rank r is the least that these shares of the members do not exceed.
 
     Args:
       at: shares between 0 and 1.
@@ -100,9 +99,9 @@ def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
 
 
 def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
-    """Quantiles over members: the least value that this share of them does not exceed, a member's own.
+    """Quantiles over members: the least of their values that this share of them does not exceed.
 
-    A loss that is not a number counts as the largest, as infinity does.
+    A value that is not a number counts as the largest, as infinity does.
 
     Args:
       values: of members, (members,).
@@ -123,10 +122,10 @@ def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Floa
 
 
 def epochs_to_solve(solved_epoch: Int[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
-    """Epochs within which these shares of all members first met the solved rule; infinite if fewer ever did.
+    """Epochs within which these shares of all members were first solved; infinite if fewer ever were.
 
     Args:
-      solved_epoch: epochs of each member, -1 if it never did, (members,).
+      solved_epoch: epochs until each member was first solved, -1 if it never was, (members,).
       at: shares between 0 and 1.
 
     Raises:
@@ -139,162 +138,8 @@ def epochs_to_solve(solved_epoch: Int[ArrayLike, " members"], at: Sequence[float
     return quantiles(np.where(solved_epoch < 0, np.inf, solved_epoch), at)
 
 
-class SurvivalCurve(NamedTuple):
-    """Share of members not solved after each of these epochs; constant from epoch to epoch.
-
-    Attributes:
-      epoch: in ascending order, from 0, (steps,).
-      unsolved: share of members, (steps,).
-    """
-
-    epoch: Float[np.ndarray, " steps"]
-    unsolved: Float[np.ndarray, " steps"]
-
-
-def survival_curve(solved_epoch: Int[ArrayLike, " members"], epochs: int) -> SurvivalCurve:
-    """The Kaplan-Meier estimate, members that never met the rule being censored at `epochs` (SciPy's ecdf).
-
-    Args:
-      solved_epoch: epochs of each member, -1 if it never did, (members,).
-      epochs: for which all were trained.
-
-    >>> curve = survival_curve([20, -1, 20, 30], epochs=100)
-    >>> curve.epoch[:3], curve.unsolved[:3]
-    (array([ 0., 20., 30.]), array([1.  , 0.5 , 0.25]))
-    """
-    solved_epoch = np.asarray(solved_epoch)
-    ever = solved_epoch >= 0
-    if not ever.any():  # SciPy needs an event to make a curve of
-        return SurvivalCurve(np.array([0.0, epochs]), np.ones(2))
-    from scipy import stats  # an extra, and slow to import
-
-    data = stats.CensoredData(
-        uncensored=solved_epoch[ever].astype(float), right=np.full((~ever).sum(), float(epochs))
-    )
-    curve = stats.ecdf(data).sf
-    inside = curve.quantiles <= epochs
-    return SurvivalCurve(
-        np.concatenate([[0.0], curve.quantiles[inside], [epochs]]),
-        np.concatenate([[1.0], curve.probabilities[inside], curve.probabilities[inside][-1:]]),
-    )
-
-
-class OutcomeClass(NamedTuple):
-    """Members that ended alike.
-
-    Attributes:
-      name: one of `CLASSES`.
-      number: members.
-      patterns: of their rounded predictions, such as "0 1 1 0", to the members that have them, commonest first.
-    """
-
-    name: str
-    number: int
-    patterns: dict[str, int]
-
-
-ROUNDED = {"0": 0.0, "⅓": 1 / 3, "½": 0.5, "⅔": 2 / 3, "1": 1.0}
-_SYMBOLS = np.array(list(ROUNDED))
-
-
-def outcome_classes(
-    predictions: Float[ArrayLike, "members n 1"], targets: Float[ArrayLike, "n 1"]
-) -> list[OutcomeClass]:
-    """What members ended as, by their predictions rounded to the nearest of 0, ⅓, ½, ⅔, 1.
-
-    These are the outputs of a sigmoid network with mean squared error at the targets of a Boolean function and
-    at its plateaus, where the rows that the network does not tell apart get the mean of their targets: on XOR
-    two rows at ½, three at ⅔ or ⅓, or all four at ½.
-
-    Args:
-      predictions: of members, (members, n, 1).
-      targets: (n, 1), 0 or 1.
-
-    Returns:
-      The classes that occur, largest first.
-
-    Raises:
-      ValueError: if the shapes do not fit, or a target is not 0 or 1.
-
-    >>> outcome_classes([[[0.1], [0.5], [0.9], [0.5]]], [[0], [1], [1], [0]])[0].name
-    'stuck at ½, the rest at the targets'
-    """
-    ended_as = class_of_each(predictions, targets)
-    rounded = _rounded(np.asarray(predictions)[..., 0].astype(np.float64))
-    classes = [
-        OutcomeClass(name, int(members.sum()), _counted(rounded[members]))
-        for i, name in enumerate(CLASSES)
-        if (members := ended_as == i).any()
-    ]
-    return sorted(classes, key=lambda c: -c.number)
-
-
-CLASSES = (
-    "not a number",
-    "at the targets",
-    "all at ½",
-    "stuck at ½, the rest at the targets",
-    "stuck at ⅔ or ⅓, the rest at the targets",
-    "all right, short of the targets",
-    "elsewhere",
-)
-
-
-def class_of_each(
-    predictions: Float[ArrayLike, "members n 1"], targets: Float[ArrayLike, "n 1"]
-) -> Int[np.ndarray, " members"]:
-    """Which of `CLASSES` each member ended as: the first that holds.
-
-    Args:
-      predictions, targets: as for `outcome_classes`.
-
-    Returns:
-      Places in `CLASSES`, (members,).
-
-    Raises:
-      ValueError: if the shapes do not fit, or a target is not 0 or 1.
-
-    >>> CLASSES[class_of_each([[[0.1], [0.9]]], [[0], [1]])[0]]
-    'at the targets'
-    """
-    predictions, targets = np.asarray(predictions), np.asarray(targets)
-    if predictions.ndim != 3 or predictions.shape[1:] != targets.shape or targets.shape[1] != 1:
-        raise ValueError(
-            f"predictions have shape {predictions.shape} and targets {targets.shape}; "
-            f"they must be (members, n, 1) and (n, 1)."
-        )
-    if not np.isin(targets, (0, 1)).all():
-        raise ValueError("targets must be 0 or 1.")
-    outputs, ones = predictions[..., 0].astype(np.float64), targets[:, 0] == 1
-    rounded = _rounded(outputs)
-    off = rounded != np.where(ones, "1", "0")
-    n_off = off.sum(axis=1)
-    plateau = _rounded((off & ones).sum(axis=1) / np.maximum(n_off, 1))
-    stuck = (n_off > 1) & (~off | (rounded == plateau[:, None])).all(axis=1)
-    holds = [
-        np.isnan(outputs).any(axis=1),
-        n_off == 0,
-        stuck & (plateau == "½") & (n_off == len(ones)),
-        stuck & (plateau == "½"),
-        stuck,
-        ((outputs > 0.5) == ones).all(axis=1),
-        np.ones(len(outputs), bool),
-    ]
-    return np.argmax(holds, axis=0)
-
-
-def _rounded(outputs: np.ndarray) -> np.ndarray:
-    return _SYMBOLS[np.abs(outputs[..., None] - np.array(list(ROUNDED.values()))).argmin(axis=-1)]
-
-
-def _counted(patterns: np.ndarray) -> dict[str, int]:
-    rows, counts = np.unique(patterns, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {" ".join(rows[i]): int(counts[i]) for i in order}
-
-
 def share_better(loss: float, losses: Float[ArrayLike, " members"]) -> float:
-    """Share of members whose loss is above `loss` (or no number): what a single result is better than.
+    """Share of members than which a single result is better: whose loss is above `loss`, or not a number.
 
     Args:
       loss: of the single result.

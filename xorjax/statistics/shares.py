@@ -1,8 +1,8 @@
-"""Shares of members, by counts."""
+"""Shares of members, with intervals, by counts."""
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,7 +10,15 @@ from jaxtyping import Float, Int
 from xorjax._checks import check_choice
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
-from xorjax.statistics.grouping import CONDITIONS, OfMembers, checked_axes, checked_confidence, groups_of, of_each
+from xorjax.statistics.grouping import (
+    CONDITIONS,
+    Groups,
+    OfMembers,
+    check_axes,
+    check_confidence,
+    evaluate,
+    group_members,
+)
 from xorjax.training.results import Result
 
 
@@ -18,11 +26,11 @@ class Shares(NamedTuple):
     """Shares of members, with intervals; arrays with an axis for each of `by`.
 
     Attributes:
-      number: members for which it holds.
+      number: members for which the condition holds.
       total: members.
-      share: number / total; nan of none.
+      share: number / total; nan if there are no members.
       low: lower end of the interval.
-      high: upper end of it.
+      high: upper end of the interval.
     """
 
     number: Int[np.ndarray, "*groups"]
@@ -39,12 +47,12 @@ def share(
     confidence: float = 0.95,
     method: Literal["wilson", "exact"] = "wilson",
 ) -> Accumulator:
-    """Share of members for which something holds.
+    """Share of members for which a condition holds.
 
     Args:
       of: "solved", "diverged", "unfinished", "all_right", "validation_all_right", or a function from results to a
-        Boolean for each.
-      by: the axes to keep; one share of all without.
+        Boolean for each member.
+      by: the axes to keep; without them, one share of all members.
       confidence: of the interval, between 0 and 1.
       method: Wilson's score interval (1927), or the exact one of Clopper and Pearson (1934), by SciPy's binomtest.
 
@@ -57,26 +65,26 @@ def share(
     >>> import optax, xorjax as xj
     >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
     >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
-    >>> found = xj.train_ensemble(trainer, members, reduce=share("solved", by=["learning_rate"]))
-    >>> found.number, found.total
+    >>> solved = xj.train_ensemble(trainer, members, reduce=share("solved", by=["learning_rate"]))
+    >>> solved.number, solved.total
     (array([0, 0]), array([10, 10]))
     """
-    by = checked_axes(by)
-    holds = of if callable(of) else check_choice("of", of, CONDITIONS)
+    by = check_axes(by)
+    condition = of if callable(of) else check_choice("of", of, CONDITIONS)
     check_choice("method", method, {"wilson": None, "exact": None})
-    confidence = checked_confidence(confidence)
+    confidence = check_confidence(confidence)
 
-    def init(members: Members) -> Any:
-        groups = groups_of(members, by)
+    def init(members: Members) -> Counts:
+        groups = group_members(members, by)
         return groups, np.zeros((2, groups.number), np.int64)
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
+    def update(gathered: Counts, results: Result, indices: Places) -> Counts:
         groups, counts = gathered
-        group = groups.of(places)
-        true = of_each(holds, results, bool)
-        return groups, counts + np.stack([np.bincount(g, minlength=groups.number) for g in (group[true], group)])
+        group = groups.locate(indices)
+        holds = evaluate(condition, results, bool)
+        return groups, counts + np.stack([np.bincount(g, minlength=groups.number) for g in (group[holds], group)])
 
-    def finalize(gathered: Any) -> Shares:
+    def finalize(gathered: Counts) -> Shares:
         groups, (number, total) = gathered
 
         @cache  # of thousands of groups of equal size, many have the same count
@@ -88,11 +96,14 @@ def share(
         limits = [limits_of(int(k), int(n)) for k, n in zip(number, total, strict=True)]
         low, high = (np.array(each, float).reshape(groups.shape) for each in zip(*limits, strict=True))
         with np.errstate(invalid="ignore"):
-            shares = (number / total).reshape(groups.shape)
+            shares = np.asarray(number / total).reshape(groups.shape)
         return Shares(number.reshape(groups.shape), total.reshape(groups.shape), shares, low, high)
 
-    return Accumulator(init, update, merged_counts, finalize)
+    return Accumulator(init, update, _merge, finalize)
 
 
-def merged_counts(one: Any, other: Any) -> Any:
+Counts = tuple[Groups, np.ndarray]  # of the members for which it holds, and of all, (2, groups)
+
+
+def _merge(one: Counts, other: Counts) -> Counts:
     return one[0], one[1] + other[1]

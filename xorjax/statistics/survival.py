@@ -1,8 +1,8 @@
-"""Epochs to solve, by counts of the epochs at which members were first solved, or last seen unsolved."""
+"""Epochs to solve, by counts of the epochs at which members were first solved, or trained in vain."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -10,11 +10,20 @@ from jaxtyping import Float
 from xorjax._checks import check_integer
 from xorjax.ensembles.accumulator import Accumulator
 from xorjax.ensembles.members import Members, Places
-from xorjax.statistics.grouping import checked_axes, checked_confidence, groups_of
-from xorjax.statistics.tallies import Tally, merged_tallies, tally
+from xorjax.statistics.arrays import quantile_ranks
+from xorjax.statistics.grouping import (
+    NO_KEYS,
+    Groups,
+    Tally,
+    check_axes,
+    check_confidence,
+    group_members,
+    merge_tallies,
+    tally,
+)
 from xorjax.training.results import Result
 
-_TIMES = 2**31  # epochs of a group
+_EPOCHS_OF_GROUP = 2**31
 
 
 class Survival(NamedTuple):
@@ -24,7 +33,7 @@ class Survival(NamedTuple):
       epoch: epochs at which members were solved, in ascending order.
       unsolved: share not solved after them, by Kaplan and Meier.
       low: lower end of the interval.
-      high: upper end of it.
+      high: upper end of the interval.
     """
 
     epoch: Float[np.ndarray, " steps"]
@@ -34,16 +43,16 @@ class Survival(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When members were first solved, and until when those that never were have been watched.
+    """Epochs at which members were first solved, and epochs for which the others were trained.
 
     Attributes:
-      solved: how many members first met the solved rule after so many epochs.
-      censored: how many members that never did were trained for so many.
+      solved: how many members first met the solved rule after each number of epochs.
+      censored: how many members that never met it were trained for each number of epochs.
 
-    >>> watched = Times(Tally(np.array([20, 30]), np.array([6, 2])), Tally(np.array([40]), np.array([2])))
-    >>> watched.number, watched.median, watched.with_restarts(25)  # (6 · 20 + 4 · 25) / 6
+    >>> times = Times(Tally(np.array([20, 30]), np.array([6, 2])), Tally(np.array([40]), np.array([2])))
+    >>> times.number, times.median, times.with_restarts(25)  # (6 · 20 + 4 · 25) / 6
     (10, 20.0, 36.666666666666664)
-    >>> watched.survival().unsolved
+    >>> times.survival().unsolved
     array([0.4, 0.2])
     """
 
@@ -55,10 +64,21 @@ class Times(NamedTuple):
         """Members."""
         return int(self.solved.counts.sum() + self.censored.counts.sum())
 
-    def survival(self, confidence: float = 0.95) -> Survival:
-        """The share not solved after each epoch at which one was, by Kaplan and Meier (1958).
+    def quantiles(self, at: Sequence[float]) -> Float[np.ndarray, " at"]:
+        """Epochs within which these shares of all members were first solved; infinite if fewer ever were.
 
-        Π (1 − solved / still watched) over the epochs so far, with Greenwood's variance (1926) and an interval
+        Args:
+          at: shares between 0 and 1.
+        """
+        if not self.number:
+            return np.full(len(at), np.nan)
+        rank = np.searchsorted(self.solved.counts.cumsum(), quantile_ranks(at, self.number))
+        return np.append(self.solved.keys.astype(np.float64), math.inf)[rank]
+
+    def survival(self, confidence: float = 0.95) -> Survival:
+        """Return the share not solved after each epoch at which a member was, by Kaplan and Meier (1958).
+
+        Π (1 − solved / at risk) over the epochs so far, with Greenwood's variance (1926) and an interval
         symmetric in log(-log(share)), as SciPy's ecdf has it.
 
         Args:
@@ -67,10 +87,10 @@ class Times(NamedTuple):
         Raises:
           TypeError, ValueError: if it is no such number.
         """
-        confidence = checked_confidence(confidence)
-        times, events = self.solved
-        before = np.concatenate([[0], events.cumsum()[:-1]]).astype(np.int64)[: len(times)]
-        left = np.concatenate([[0], self.censored.counts.cumsum()])[np.searchsorted(self.censored.keys, times)]
+        confidence = check_confidence(confidence)
+        epochs, events = self.solved
+        before = np.concatenate([[0], events.cumsum()[:-1]]).astype(np.int64)[: len(epochs)]
+        left = np.concatenate([[0], self.censored.counts.cumsum()])[np.searchsorted(self.censored.keys, epochs)]
         at_risk = self.number - before - left
         shares = np.cumprod(1 - events / at_risk)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,26 +99,26 @@ class Times(NamedTuple):
 
             spread = stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance) / np.log(shares)
             low, high = shares ** np.exp(-spread), shares ** np.exp(spread)
-        return Survival(times.astype(float), shares, low, high)
+        return Survival(epochs.astype(float), shares, low, high)
 
     @property
     def median(self) -> float:
         """The first epoch after which at most half is not solved, by that estimate; infinite if there is none."""
         curve = self.survival()
-        reached = curve.unsolved <= 0.5 + 1e-9  # a product of shares, each of them rounded
-        return float(curve.epoch[np.argmax(reached)]) if reached.any() else math.inf
+        is_half = curve.unsolved <= 0.5 + 1e-9  # a product of shares, each of them rounded
+        return float(curve.epoch[np.argmax(is_half)]) if is_half.any() else math.inf
 
     def with_restarts(self, epochs: int) -> float:
-        """Expected epochs to a solution for who starts again with another seed after so many without one.
+        """Expected epochs to a solution if training starts again with another seed after `epochs` without one.
 
-        The mean over the trials that succeed, the time of the failed ones added, as Fahlman (1988) reports it;
-        infinite if none does.
+        The mean over the trials that succeed, with the time of the failed ones added, as Fahlman (1988) reports
+        it; infinite if none succeeds.
 
         Args:
-          epochs: after so many, 1 to 2^30.
+          epochs: of a trial, 1 to 2^30.
 
         Raises:
-          TypeError, ValueError: if `epochs` is no integer from 1 up, or members were watched for less.
+          TypeError, ValueError: if `epochs` is no integer from 1 up, or a member was trained for less.
         """
         epochs = check_integer("epochs", epochs, 1, 2**30)
         solved, counts = self.solved
@@ -112,7 +132,7 @@ class Times(NamedTuple):
 
 
 def times(*, by: Sequence[str] = ()) -> Accumulator:
-    """Epochs to solve, and members that were never solved as censored when their training ended.
+    """Epochs to solve; members that were never solved are censored when their training ended.
 
     Args:
       by: the axes to keep.
@@ -121,36 +141,39 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
       An accumulator of `Times`, or of an array of them with an axis for each of `by`.
 
     Raises:
-      TypeError, ValueError: if these are no different axes of the members.
+      TypeError, ValueError: if these are not different axes of the members.
 
     >>> import optax, xorjax as xj
     >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
     >>> members = xj.grid(seeds=range(10), learning_rate=[0.1, 1.0])
-    >>> found = xj.train_ensemble(trainer, members, reduce=times())
-    >>> found.number, found.median  # in five epochs nobody solves it
+    >>> watched = xj.train_ensemble(trainer, members, reduce=times())
+    >>> watched.number, watched.median  # no member is solved within five epochs
     (20, inf)
     """
-    by = checked_axes(by)
+    by = check_axes(by)
 
-    def init(members: Members) -> Any:
-        return groups_of(members, by), tally(np.empty(0)), tally(np.empty(0))
+    def init(members: Members) -> _Gathered:
+        return group_members(members, by), NO_KEYS, NO_KEYS
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
+    def update(gathered: _Gathered, results: Result, indices: Places) -> _Gathered:
         groups, solved, censored = gathered
-        first, group = np.asarray(results.solved_epoch, np.int64), groups.of(places) * _TIMES
+        first, group = np.asarray(results.solved_epoch, np.int64), groups.locate(indices) * _EPOCHS_OF_GROUP
         ever = first >= 0
         epochs = np.asarray(results.epochs, np.int64)
         return (
             groups,
-            solved.merged(tally((group + first)[ever])),
-            censored.merged(tally((group + epochs)[~ever])),
+            solved.merge(tally((group + first)[ever])),
+            censored.merge(tally((group + epochs)[~ever])),
         )
 
-    def finalize(gathered: Any) -> Any:
+    def finalize(gathered: _Gathered) -> Times | np.ndarray:
         groups, *tallies = gathered
-        found = np.empty(groups.number, object)
+        of_groups = np.empty(groups.number, object)
         for i in range(groups.number):
-            found[i] = Times(*(part.of_group(i, _TIMES) for part in tallies))
-        return found.reshape(groups.shape) if by else found[0]
+            of_groups[i] = Times(*(each.select(i, _EPOCHS_OF_GROUP) for each in tallies))
+        return of_groups.reshape(groups.shape) if by else of_groups[0]
 
-    return Accumulator(init, update, merged_tallies, finalize)
+    return Accumulator(init, update, merge_tallies, finalize)
+
+
+_Gathered = tuple[Groups, Tally, Tally]
