@@ -27,11 +27,11 @@ import optax
 
 from xorjax.ensembles.chunk import Prepared, compiled_advance, prepared
 from xorjax.ensembles.engines import lanes, pallas, vmap
-from xorjax.ensembles.engines.choice import KERNELS
+from xorjax.ensembles.engines.choice import KERNEL_BACKENDS
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.ensembles.ensemble import train_ensemble
-from xorjax.ensembles.members import members_of
-from xorjax.ensembles.scheduler import n_threads, rounded_up, shares
+from xorjax.ensembles.members import as_members
+from xorjax.ensembles.scheduler import count_threads, partition, round_up
 from xorjax.networks.models import mlp
 from xorjax.networks.tasks import Batch, parity, xor
 from xorjax.training.trainer import MAX_EPOCHS, Trainer, trainer
@@ -107,8 +107,8 @@ def find_engines(network: Trainer) -> dict[str, Engine]:
     engines = {PLAIN: vmap.ENGINE, lanes.ENGINE.name: lanes.ENGINE}
     if jax.default_backend() == "cpu":
         engines[vmap.ENGINE.name] = vmap.ENGINE  # in chunks that share the cores
-    if jax.default_backend() in KERNELS:
-        routes = KERNELS[jax.default_backend()]
+    if jax.default_backend() in KERNEL_BACKENDS:
+        routes = KERNEL_BACKENDS[jax.default_backend()]
         engines |= {
             name: pallas.engine(routes[precision])
             for name, precision in {"pallas": "float32", "pallas, fast": "fast"}.items()
@@ -121,7 +121,7 @@ def measure(
     networks: Sequence[str] = tuple(NETWORKS), members: Sequence[int] = MEMBERS, rounds: int = ROUNDS
 ) -> Iterator[list[Cell]]:
     """Measure every network with every number of members; yield the cells of all engines for each such pair."""
-    with ThreadPoolExecutor(n_threads()) as pool:
+    with ThreadPoolExecutor(count_threads()) as pool:
         for name in networks:
             network = NETWORKS[name]()
             compile_seconds = time_compilation(name)
@@ -162,7 +162,7 @@ def time_compilation(name: str) -> dict[str, float]:
             gc.collect()  # so that garbage of earlier measurements is not collected during this one
             begin = time.perf_counter()
             block_size = engine.block_size(network, HPARAMS)
-            size = rounded_up(engine.chunk_size, block_size or 1)
+            size = round_up(engine.chunk_size, block_size or 1)
             programs = engine.programs(network)
             planning = time.perf_counter() - begin
             seeds = jax.ShapeDtypeStruct((size,), np.uint32)
@@ -187,13 +187,13 @@ class Workload:
         programs: dict[tuple[str, int], Any],
     ):
         block_size = engine.block_size(network, HPARAMS)
-        chunk_size = rounded_up(members if name == PLAIN else engine.chunk_size, block_size or 1)
+        chunk_size = round_up(members if name == PLAIN else engine.chunk_size, block_size or 1)
         block_size = block_size or chunk_size
         self.name, self.pool = name, pool
-        population = members_of(range(members), HPARAMS)
+        population = as_members(range(members), HPARAMS)
         self.chunks = [
             prepared(engine, network, population, part, chunk_size, block_size)
-            for part in shares(slice(0, members), block_size, chunk_size, n_threads())
+            for part in partition(members, block_size, chunk_size, count_threads())
         ]
         if (name, chunk_size) not in programs:
             programs[name, chunk_size] = compiled_advance(
@@ -220,7 +220,7 @@ class Workload:
         while seconds < CHUNK_SECONDS and epochs < MAX_EPOCHS // 2:
             epochs *= 2
             seconds = self._time_chunk(epochs)
-        parallel = max(1, min(len(self.chunks), n_threads()))
+        parallel = max(1, min(len(self.chunks), count_threads()))
         wanted = max(SECONDS / len(self.chunks) * parallel, CHUNK_SECONDS)
         return min(MAX_EPOCHS, max(EPOCHS, int(epochs * wanted / seconds)))
 

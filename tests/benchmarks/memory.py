@@ -2,7 +2,7 @@
 
     python tests/benchmarks/memory.py
 
-Each in a process of its own: `train_ensemble`, which keeps all results, and `train_blocks`, which hands them on.
+Each in a process of its own: `train_ensemble`, which keeps all results, and `iter_results`, which hands them on.
 Linux only, since it reads the peak from the operating system. Not a test.
 """
 
@@ -28,8 +28,8 @@ def measure(way: str, members: int) -> None:
     import xorjax as xj
 
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.01), epochs=1_000)
-    if way == "train_blocks":
-        deque(xj.ensembles.train_blocks(trainer, range(members)), maxlen=0)
+    if way == "iter_results":
+        deque(xj.ensembles.iter_results(trainer, range(members)), maxlen=0)
     else:
         xj.train_ensemble(trainer, range(members))
     print(peak() - before)
@@ -38,7 +38,7 @@ def measure(way: str, members: int) -> None:
 def main() -> None:
     print("| MB above `import jax` |" + "".join(f" {n:,} members |" for n in MEMBERS))
     print("| --- |" + " --- |" * len(MEMBERS))
-    for way in ("train_ensemble", "train_blocks"):
+    for way in ("train_ensemble", "iter_results"):
         runs = [
             subprocess.run(
                 [sys.executable, __file__, way, str(n)], check=True, capture_output=True, text=True

@@ -27,7 +27,7 @@ import optax
 from bench import hardware
 
 import xorjax as xj
-from xorjax.ensembles.scheduler import n_threads
+from xorjax.ensembles.scheduler import count_threads
 
 MEMBERS = 16_384
 X, Y = (np.asarray(part) for part in xj.xor())
@@ -58,7 +58,7 @@ def by_hand() -> Callable[[], float]:
     program = Path(tempfile.mkdtemp()) / "avx512"
     flags = ["-O3", "-march=native", "-pthread"]
     subprocess.run(["gcc", *flags, Path(__file__).with_name("avx512.c"), "-o", program, "-lm"], check=True)
-    command = [program, str(MEMBERS), "20000", str(n_threads())]
+    command = [program, str(MEMBERS), "20000", str(count_threads())]
     return lambda: float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
 
 

@@ -67,7 +67,7 @@ def timed(run: Callable[[], None]) -> tuple[float, float]:
     run()
     seconds, own = time.perf_counter() - begun, time.thread_time() - own
     blocks.trained = trained
-    threads = blocks.n_threads()
+    threads = blocks.count_threads()
     return seconds, seconds - (sum(busy) - own) / threads
 
 

@@ -260,7 +260,7 @@ def test_a_member_that_stands_out_in_two_ways_is_told_once():
     )
     standouts = slowest_and_strangest()
     found = standouts.finalize(standouts.update({}, results, {"seed": np.arange(3)}))
-    assert [(member.places["seed"], member.what) for member in found] == [
+    assert [(member.indices["seed"], member.what) for member in found] == [
         (0, "solved last, solved first, greatest loss, least loss"),
         (1, "solved last, solved first, greatest loss, least loss"),
         (2, "diverged"),

@@ -88,14 +88,14 @@ def test_a_mesh_of_another_process(monkeypatch):
     mesh = Mesh(np.array(jax.devices()[:1]), ("member",))
     monkeypatch.setattr(jax, "process_index", lambda: 5)
     with pytest.raises(ValueError, match=r"devices of the processes \[0\]; all must be of this process, number 5"):
-        sharding.checked_mesh(mesh)
+        sharding.check_mesh(mesh)
 
 
 def test_a_mesh_of_another_platform(monkeypatch):
     mesh = Mesh(np.array(jax.devices()[:1]), ("member",))
     monkeypatch.setattr(sharding, "platform", lambda: "gpu")
     with pytest.raises(ValueError, match="has devices of cpu, and JAX runs on gpu"):
-        sharding.checked_mesh(mesh)
+        sharding.check_mesh(mesh)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_in_blocks_of_one_size_a_member_has_the_same_bits_in_any_company_and_ord
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
     results = []
     for threads in (1, 2, 3):
-        monkeypatch.setattr(blocks, "n_threads", lambda n_shards, threads=threads: threads)
+        monkeypatch.setattr(blocks, "count_threads", lambda n_shards, threads=threads: threads)
         results.append(xj.train_ensemble(TRAINER, range(50), RATE, chunk_size=8))
     assert_results_equal(results[1], results[0])
     assert_results_equal(results[2], results[0])
@@ -234,7 +234,7 @@ def test_an_interrupt_stops_the_work_within_a_round(error):
 
 
 def test_blocks_come_in_order_and_closing_stops_the_rest():
-    blocks = xj.ensembles.train_blocks(TRAINER, range(10**9), RATE, chunk_size=1)
+    blocks = xj.ensembles.iter_results(TRAINER, range(10**9), RATE, chunk_size=1)
     where, first = next(blocks)
     size = where.stop
     assert where == slice(0, size)
@@ -335,7 +335,7 @@ import optax
 import xorjax as xj
 trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=2)
 for members in (1_000, int(sys.argv[1])):
-    for _ in xj.ensembles.train_blocks(trainer, range(members), chunk_size=1000):
+    for _ in xj.ensembles.iter_results(trainer, range(members), chunk_size=1000):
         pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

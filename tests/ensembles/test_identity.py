@@ -111,7 +111,7 @@ def test_any_chunk_size(name, whole):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_any_number_of_threads(name, threads, whole, monkeypatch):
-    monkeypatch.setattr(blocks, "n_threads", lambda n_shards: threads)
+    monkeypatch.setattr(blocks, "count_threads", lambda n_shards: threads)
     assert_same_bits(trained(name, np.arange(700), rates(700)), whole(name), slice(700))
 
 

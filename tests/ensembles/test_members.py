@@ -42,7 +42,7 @@ def test_the_axes_are_in_the_order_of_the_arguments():
     members = xj.grid(momentum=[0.0, 0.9], seeds=range(10, 30, 10))
     assert members.axes == ("momentum", "seed")
     np.testing.assert_array_equal(members[:][0], [10, 20, 10, 20])
-    assert {name: list(at) for name, at in members.places(slice(1, 3)).items()} == {
+    assert {name: list(at) for name, at in members.indices(slice(1, 3)).items()} == {
         "momentum": [0, 1],
         "seed": [1, 0],
     }

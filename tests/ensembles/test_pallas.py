@@ -20,9 +20,9 @@ from jaxlib.mlir import ir
 
 import xorjax as xj
 from xorjax.ensembles.engines import choice, lanes, pallas
-from xorjax.ensembles.engines.choice import choose
-from xorjax.ensembles.rounds import no_epochs
-from xorjax.ensembles.scheduler import engine_for
+from xorjax.ensembles.engines.choice import choose_engine
+from xorjax.ensembles.rounds import zero_epochs
+from xorjax.ensembles.scheduler import plan_chunk
 from xorjax.lanes.kernel.backends import ROUTES
 from xorjax.lanes.kernel.launch import run, scalar_loop, why_not
 from xorjax.lanes.transform import merge_blocks
@@ -103,7 +103,7 @@ def test_an_epoch_is_that_of_lanes(name):
 
     def epochs(number):
         """So many, and where it records another one after a span of none."""
-        spans = no_epochs(made)
+        spans = zero_epochs(made)
         if spans.ndim:
             spans[[0, 2]] = number, 1
         return spans if spans.ndim else np.int32(number)
@@ -200,7 +200,7 @@ def test_an_old_gpu_has_no_kernel(monkeypatch):
     for capability, name in {"7.5": "lanes", "gfx90a": "lanes", "8.0": "pallas", "9.0": "pallas"}.items():
         here = [SimpleNamespace(compute_capability=capability)]
         monkeypatch.setattr(jax, "local_devices", lambda here=here: here)
-        found = choose("auto", trainer, None)
+        found = choose_engine("auto", trainer, None)
         assert found.engine.name == name
         assert name == "pallas" or f"this device has {capability}" in found.why
 
@@ -211,7 +211,7 @@ def test_the_chunk_of_an_accelerator_is_one_that_a_caller_may_name(platform, mon
     monkeypatch.setattr(choice, "platform_now", lambda: platform)
     monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(compute_capability="9.0")])
     made = TRAINERS["stops when solved"]()
-    _, chunk_size, _ = engine_for(made, xj.grid(**RATE, seeds=[0]), "pallas", "float32", None)
+    _, chunk_size, _ = plan_chunk(made, xj.grid(**RATE, seeds=[0]), "pallas", "float32", None)
     assert chunk_size == pallas.CHUNK_SIZE
 
 
@@ -291,7 +291,7 @@ def traced_advance(made, route, n=4_096):
     programs: Any = pallas.programs(made, ROUTES[route])
     hparams = {"learning_rate": jax.ShapeDtypeStruct((n,), jnp.float32)}
     states = jax.eval_shape(programs.init, jax.ShapeDtypeStruct((n,), jnp.uint32), hparams)
-    return programs.advance.trace(states, hparams, no_epochs(made), np.zeros(1, np.int32))
+    return programs.advance.trace(states, hparams, zero_epochs(made), np.zeros(1, np.int32))
 
 
 @pytest.mark.lenient
@@ -436,7 +436,7 @@ CHOICES = {
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_engine_follows_from_the_program_and_the_platform(name):
     make, wanted, why = CHOICES[name]
-    choices = [choose("auto", make(), RATE, platform=platform) for platform in ("cpu", "gpu", "tpu")]
+    choices = [choose_engine("auto", make(), RATE, platform=platform) for platform in ("cpu", "gpu", "tpu")]
     assert [each.engine.name for each in choices] == wanted
     for each in choices[1:]:
         assert (why if each.engine.name == "lanes" else "an epoch fits a kernel: ") in each.why

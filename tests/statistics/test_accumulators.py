@@ -63,14 +63,14 @@ def part_of(results, part):
 def statistic(accumulator, results):
     """Of all results at once."""
     members = xj.grid(seeds=range(len(results.loss)))
-    gathered = accumulator.update(accumulator.init(members), results, members.places(slice(None)))
+    gathered = accumulator.update(accumulator.init(members), results, members.indices(slice(None)))
     return accumulator.finalize(gathered)
 
 
 def gathered(accumulator, parts):
     found = accumulator.init(MEMBERS)
     for part in parts:
-        found = accumulator.update(found, part_of(RESULTS, part), MEMBERS.places(part))
+        found = accumulator.update(found, part_of(RESULTS, part), MEMBERS.indices(part))
     return found
 
 
@@ -178,7 +178,7 @@ def test_quantiles_are_within_the_stated_error(values, at):
     members = xj.grid(seeds=range(len(values)))
     results = make_results(len(values))._replace(loss=np.array(values, np.float32))
     found = accumulator.finalize(
-        accumulator.update(accumulator.init(members), results, members.places(slice(None)))
+        accumulator.update(accumulator.init(members), results, members.indices(slice(None)))
     )
     ordered = np.sort(np.where(np.isfinite(results.loss), results.loss, np.inf).astype(float))
     wanted = ordered[[max(0, int(np.ceil(np.round(q * len(values), 6))) - 1) for q in at]]
@@ -231,7 +231,7 @@ def test_survival_is_scipys_with_its_interval(seed):
     results = results._replace(epochs=np.where(results.solved_epoch < 0, rng.integers(50, 400, 300), 400))
     members, accumulator = xj.grid(seeds=range(300)), accumulators.times()
     found = accumulator.finalize(
-        accumulator.update(accumulator.init(members), results, members.places(slice(None)))
+        accumulator.update(accumulator.init(members), results, members.indices(slice(None)))
     )
     ever = results.solved_epoch >= 0
     data = stats.CensoredData(uncensored=results.solved_epoch[ever], right=results.epochs[~ever])
@@ -281,7 +281,7 @@ def test_hidden_units_are_counted_up_to_order_and_sign():
     def found(**options):
         accumulator = accumulators.hidden_units(XOR.x, **options)
         return accumulator.finalize(
-            accumulator.update(accumulator.init(members), given, members.places(slice(None)))
+            accumulator.update(accumulator.init(members), given, members.indices(slice(None)))
         )
 
     assert found() == {("0001", "0111"): 2, ("0001", "1000"): 1}
@@ -298,7 +298,7 @@ def test_an_ensemble_is_reduced_to_what_its_results_say(chunk_size):
     results = xj.train_ensemble(trainer, MEMBERS)
     found = xj.train_ensemble(trainer, MEMBERS, reduce=ALL, chunk_size=chunk_size)
     combined = {
-        name: each.finalize(each.update(each.init(MEMBERS), results, MEMBERS.places(slice(None))))
+        name: each.finalize(each.update(each.init(MEMBERS), results, MEMBERS.indices(slice(None))))
         for name, each in ALL.items()
     }
     assert_equal(found, combined)

@@ -24,9 +24,9 @@ from xorjax.cli.terminal import (
     heeded_interrupts,
     training_bar,
 )
-from xorjax.ensembles.engines.choice import KERNELS, available, choose
+from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, choose_engine
 from xorjax.ensembles.members import MAX_SEED
-from xorjax.ensembles.rounds import rounds
+from xorjax.ensembles.rounds import iter_rounds
 from xorjax.reports import report, sweep_report
 from xorjax.reports import sweep as sweeps
 from xorjax.studies.live import live_bar
@@ -103,7 +103,7 @@ def train(
     shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
     with suppress(KeyboardInterrupt), heeded_interrupts() as heed, live_bar(shown) as progress:
         bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
-        for done in rounds(trainer, train_on):
+        for done in iter_rounds(trainer, train_on):
             epoch = done.epoch
             if done.records is not None:
                 records.append(done.records)
@@ -209,7 +209,7 @@ def _one_combination(
     with (
         suppress(KeyboardInterrupt),
         training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
-        closing(xj.ensembles.train_blocks(setup.trainer, seeds, hparams, progress=show)) as finished,
+        closing(xj.ensembles.iter_results(setup.trainer, seeds, hparams, progress=show)) as finished,
     ):
         for _, block in finished:
             blocks.append(block._replace(params=None))  # the report needs none
@@ -286,13 +286,13 @@ def info(
     for name, version in {"optax": optax.__version__, "numpy": np.__version__}.items():
         console.print(f"{name:<10} {version}")
     console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
-    console.print(f"{'engines':<10} {', '.join(available())}")
+    console.print(f"{'engines':<10} {', '.join(available_engines())}")
     if not explain:
         return
     chosen("--stop", stop, RULES)
     rows_of_update(batch_size, task.batch)
     setup = set_up(task.batch, RATE, optimizer, hidden_units, 1, batch_size=batch_size, stop=stop)
     console.print(f"\n{setup.network} on {task.name}, {optimizer}:")
-    for kind in ("cpu", *KERNELS):
-        engine, why = choose("auto", setup.trainer, RATE, platform=kind)
+    for kind in ("cpu", *KERNEL_BACKENDS):
+        engine, why = choose_engine("auto", setup.trainer, RATE, platform=kind)
         console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)

@@ -1,6 +1,6 @@
 """Many networks: which members there are, and how they are trained on cores and devices.
 
-`train_ensemble` trains one member for each seed, and `train_blocks` yields their results chunk by chunk. `grid`
+`train_ensemble` trains one member for each seed, and `iter_results` yields their results chunk by chunk. `grid`
 and `random_search` describe `Members` whose hyper-parameters differ. `replay` trains one member again, alone, bit
 for bit. An `Accumulator` gathers statistics in place of results; `xorjax.statistics` has them.
 
@@ -11,15 +11,15 @@ for bit. An `Accumulator` gathers statistics in place of results; `xorjax.statis
 """
 
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.ensemble import replay, train_blocks, train_ensemble
+from xorjax.ensembles.ensemble import iter_results, replay, train_ensemble
 from xorjax.ensembles.members import Members, grid, random_search
 
 __all__ = [
     "Accumulator",
     "Members",
     "grid",
+    "iter_results",
     "random_search",
     "replay",
-    "train_blocks",
     "train_ensemble",
 ]

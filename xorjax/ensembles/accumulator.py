@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.training.results import Result
 
 
@@ -12,14 +12,14 @@ class Accumulator(NamedTuple):
 
     Attributes:
       init: `init(members) -> gathered`, before any block; `members` know the axes.
-      update: `update(gathered, results, places) -> gathered`, with a block of results, and where along each axis
+      update: `update(gathered, results, indices) -> gathered`, with a block of results, and where along each axis
         its members are.
       merge: `merge(gathered, gathered) -> gathered`, of blocks that have no member in common.
       finalize: `finalize(gathered) -> statistic`.
 
     >>> largest = Accumulator(  # one of your own: the largest loss of all members
     ...     lambda members: -float("inf"),
-    ...     lambda gathered, results, places: max(gathered, float(results.loss.max())),
+    ...     lambda gathered, results, indices: max(gathered, float(results.loss.max())),
     ...     max,
     ...     lambda gathered: gathered,
     ... )
@@ -28,12 +28,12 @@ class Accumulator(NamedTuple):
     """
 
     init: Callable[[Members], Any]
-    update: Callable[[Any, Result, Places], Any]
+    update: Callable[[Any, Result, AxisIndices], Any]
     merge: Callable[[Any, Any], Any]
     finalize: Callable[[Any], Any]
 
 
-def combined(accumulators: Accumulator | Mapping[str, Accumulator]) -> Accumulator:
+def combine(accumulators: Accumulator | Mapping[str, Accumulator]) -> Accumulator:
     """One accumulator, or several in one: of a dictionary of their statistics by the same names.
 
     Raises:

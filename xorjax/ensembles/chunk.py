@@ -16,7 +16,7 @@ import numpy as np
 
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.ensembles.members import Members
-from xorjax.ensembles.rounds import no_epochs, rounds
+from xorjax.ensembles.rounds import iter_rounds, zero_epochs
 from xorjax.training.problem import HParams
 from xorjax.training.records import Epochs, Record, history_of
 from xorjax.training.results import History, Outcome, Result
@@ -105,7 +105,7 @@ def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: H
     programs: Any = engine.programs(trainer)
     with engine.context():
         none = np.zeros(engine.n_shards, np.int32)
-        lowered = programs.advance.lower(states, hparams, no_epochs(trainer), none)
+        lowered = programs.advance.lower(states, hparams, zero_epochs(trainer), none)
         return lowered.compile(engine.compiler_options())
 
 
@@ -158,7 +158,7 @@ class Chunk:
 def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
     """All epochs of a chunk, in rounds; the results of its members."""
     records, counted, epoch, n_members = [], 0, 0, chunk.n_members
-    for done in () if work.is_over else rounds(trainer, chunk.train, chunk.observe):
+    for done in () if work.is_over else iter_rounds(trainer, chunk.train, chunk.observe):
         epoch = done.epoch
         if done.records is not None:
             records.append(done.records)

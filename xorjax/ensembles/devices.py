@@ -21,7 +21,7 @@ AXIS = "member"
 _SHARDED, _WHOLE = P(AXIS), P()
 
 
-def checked_mesh(mesh: Any) -> Mesh | None:
+def check_mesh(mesh: Any) -> Mesh | None:
     """A mesh whose one axis is of members, or None.
 
     Raises:

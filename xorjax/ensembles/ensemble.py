@@ -1,5 +1,6 @@
 """Many members from one trainer: seeds and hyper-parameters in, results or statistics of them out."""
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -7,12 +8,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from xorjax._checks import check_integer
-from xorjax.ensembles.accumulator import Accumulator, combined
+from xorjax._checks import check_integer, check_real
+from xorjax.ensembles.accumulator import Accumulator, combine
 from xorjax.ensembles.chunk import Chunk, compiled, prepared
-from xorjax.ensembles.members import Members, members_of
-from xorjax.ensembles.rounds import rounds
-from xorjax.ensembles.scheduler import Progress, blocks_of, engine_for
+from xorjax.ensembles.devices import check_mesh
+from xorjax.ensembles.members import Members, as_members
+from xorjax.ensembles.rounds import iter_rounds
+from xorjax.ensembles.scheduler import Progress, plan_chunk, plan_schedule, train_chunks
 from xorjax.training.problem import HParams
 from xorjax.training.results import Result
 from xorjax.training.trainer import Trainer
@@ -106,11 +108,11 @@ def train_ensemble(
     >>> bool(alone.loss[0] == results.loss[1])  # whatever the company
     True
     """
-    members = members_of(seeds, hparams)
+    members = as_members(seeds, hparams)
     how: dict[str, Any] = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
-    blocks = train_blocks(trainer, members, **how, seconds=seconds, progress=progress)
+    blocks = iter_results(trainer, members, **how, seconds=seconds, progress=progress)
     if reduce is not None:
-        return _reduced(combined(reduce), members, blocks)
+        return _reduced(combine(reduce), members, blocks)
     results: Result | None = None
     for part, block in blocks:
         if results is None:
@@ -124,11 +126,11 @@ def train_ensemble(
 def _reduced(reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]]) -> Any:
     gathered = reduce.init(members)
     for part, block in blocks:
-        gathered = reduce.update(gathered, block, members.places(part))
+        gathered = reduce.update(gathered, block, members.indices(part))
     return reduce.finalize(gathered)
 
 
-def train_blocks(
+def iter_results(
     trainer: Trainer,
     seeds: Sequence[int] | np.ndarray | Members,
     hparams: HParams = None,
@@ -154,9 +156,20 @@ def train_blocks(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
     """
-    members = members_of(seeds, hparams)
-    how = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
-    return blocks_of(trainer, members, **how, seconds=seconds, progress=progress)
+    members = as_members(seeds, hparams)
+    schedule = plan_schedule(trainer, members, engine, precision, chunk_size, check_mesh(mesh))
+    if seconds is not None and not check_real("seconds", seconds) > 0:
+        raise ValueError(f"{seconds=} must be above 0.")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"{progress=} must be a function of done and total.")
+    return train_chunks(
+        trainer,
+        schedule,
+        schedule.split(members),
+        len(members),
+        progress or (lambda done, total: None),
+        math.inf if seconds is None else seconds,
+    )
 
 
 def replay(
@@ -188,8 +201,8 @@ def replay(
     array([0, 2, 5], dtype=int32)
     """
     own = jax.tree.map(lambda leaf: np.asarray(leaf)[None], hparams, is_leaf=lambda node: isinstance(node, list))
-    members = members_of([seed], own)
-    chosen, _, size = engine_for(trainer, members, engine, precision, None)
+    members = as_members([seed], own)
+    chosen, _, size = plan_chunk(trainer, members, engine, precision, None)
     at = [check_integer(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
@@ -197,7 +210,7 @@ def replay(
     chunk = Chunk(compiled(chosen, trainer, start), start, size)
     found, done = [], 0
     for epoch in at:
-        for _ in rounds(trainer._replace(epochs=epoch - done), chunk.train):
+        for _ in iter_rounds(trainer._replace(epochs=epoch - done), chunk.train):
             pass
         found.append(chunk.finish())
         done = epoch

@@ -15,14 +15,14 @@ from xorjax.lanes.jaxprs import open_jaxpr, sub_jaxprs
 from xorjax.training.trainer import Trainer
 
 
-class Program(NamedTuple):
+class Fingerprint(NamedTuple):
     """A program as text, and a digest (SHA-256) of it and of the arrays that it closes over."""
 
     text: str
     digest: str
 
 
-def program(trainer: Trainer, members: Members) -> Program:
+def fingerprint(trainer: Trainer, members: Members) -> Fingerprint:
     """What `trainer.run` does for such members: the same for the same program on the same data."""
     _, hparams = members[:1]
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), hparams)
@@ -31,7 +31,7 @@ def program(trainer: Trainer, members: Members) -> Program:
     digest = hashlib.sha256(text.encode())
     for array in _constants(closed):
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return Program(text, digest.hexdigest())
+    return Fingerprint(text, digest.hexdigest())
 
 
 def _constants(jaxpr: Any) -> Iterator[np.ndarray]:

@@ -21,7 +21,7 @@ MAX_MEMBERS = 2**63 - 1
 GENERATOR = "threefry2x32"  # JAX's default
 SEED, DRAW = "seed", "draw"  # axes that are no hyper-parameters
 
-Places = Mapping[str, np.ndarray]  # by axis: where along it members are
+AxisIndices = Mapping[str, np.ndarray]  # by axis: where along it members are
 
 
 class Members:
@@ -37,12 +37,12 @@ class Members:
     >>> members = random_search(jax.random.key(0), 20, seeds=range(100), learning_rate=0.5)
     >>> members.axes, members.shape, len(members)
     (('draw', 'seed'), (20, 100), 2000)
-    >>> members.places(slice(99, 101))["draw"]
+    >>> members.indices(slice(99, 101))["draw"]
     array([0, 1])
     """
 
     def __init__(
-        self, axes: Mapping[str, int], seeds: range | np.ndarray, hparams_at: Callable[[Places], HParams]
+        self, axes: Mapping[str, int], seeds: range | np.ndarray, hparams_at: Callable[[AxisIndices], HParams]
     ):
         self.axes, self.shape = tuple(axes), tuple(axes.values())
         self._seeds, self._hparams_at = seeds, hparams_at
@@ -56,14 +56,14 @@ class Members:
         sizes = zip(self.axes, self.shape, strict=True)
         return f"<Members: {' × '.join(f'{size:,} {name}' for name, size in sizes)}>"
 
-    def places(self, part: slice) -> dict[str, np.ndarray]:
+    def indices(self, part: slice) -> dict[str, np.ndarray]:
         """Where along each axis the members of a part are, from 0.
 
         Args:
           part: a slice of neighbours.
 
         Returns:
-          For each axis, the places of these members, (members,).
+          For each axis, the indices of these members, (members,).
 
         Raises:
           TypeError: if it is no such slice.
@@ -74,13 +74,13 @@ class Members:
         return dict(zip(self.axes, np.unravel_index(indices, self.shape), strict=True))
 
     def __getitem__(self, part: slice) -> tuple[np.ndarray, HParams]:
-        places = self.places(part)
-        at, seeds = places[SEED], self._seeds
+        indices = self.indices(part)
+        at, seeds = indices[SEED], self._seeds
         chosen = seeds.start + seeds.step * at if isinstance(seeds, range) else seeds[at]
-        return chosen, self._hparams_at(places)
+        return chosen, self._hparams_at(indices)
 
 
-def members_of(seeds: Any, hparams: HParams) -> Members:
+def as_members(seeds: Any, hparams: HParams) -> Members:
     """The members that a list of seeds names, with hparams that are shared or have one value for each.
 
     Raises:
@@ -91,7 +91,7 @@ def members_of(seeds: Any, hparams: HParams) -> Members:
         if hparams is not None:
             raise ValueError(f"{hparams=} must be None, since {seeds!r} have their own.")
         return seeds
-    seeds = checked_seeds(seeds)
+    seeds = check_seeds(seeds)
     hparams = _checked_hparams(hparams, len(seeds))
     return Members({SEED: len(seeds)}, seeds, lambda at: jax.tree.map(lambda leaf: leaf[at[SEED]], hparams))
 
@@ -127,10 +127,10 @@ def grid(**axes: Any) -> Members:
                 raise ValueError(f"{name}={axes[name]!r} must hold at least one value.")
             sizes[name] = len(values[name])
 
-    def hparams_at(places: Places) -> HParams:
-        n = len(places[SEED])
+    def hparams_at(indices: AxisIndices) -> HParams:
+        n = len(indices[SEED])
         return {
-            name: array[places[name]] if name in sizes else np.broadcast_to(array, (n,))
+            name: array[indices[name]] if name in sizes else np.broadcast_to(array, (n,))
             for name, array in values.items()
         }
 
@@ -173,12 +173,12 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
         if array.ndim:
             raise TypeError(f"{name}={hparams[name]!r} must be a frozen SciPy distribution or a number.")
 
-    def hparams_at(places: Places) -> HParams:
-        n = len(places[SEED])
+    def hparams_at(indices: AxisIndices) -> HParams:
+        n = len(indices[SEED])
         return {
             name: np.broadcast_to(shared[name], (n,))
             if name in shared
-            else drawn[name].ppf(_uniform(words, name, places[DRAW]))
+            else drawn[name].ppf(_uniform(words, name, indices[DRAW]))
             for name in hparams
         }
 
@@ -200,7 +200,7 @@ def _seeds_apart(function: str, axes: Mapping[str, Any]) -> tuple[range | np.nda
     hparams = dict(axes)
     if "seeds" not in hparams:
         raise TypeError(f"{function}() needs seeds, such as seeds=range(1000).")
-    seeds = checked_seeds(hparams.pop("seeds"))
+    seeds = check_seeds(hparams.pop("seeds"))
     for name in (SEED, DRAW):
         if name in hparams:
             raise ValueError(f"{name}={hparams[name]!r} can't be a hyper-parameter, since {name!r} names an axis.")
@@ -216,7 +216,7 @@ def _check_generator() -> None:
         )
 
 
-def checked_seeds(seeds: Any) -> range | np.ndarray:
+def check_seeds(seeds: Any) -> range | np.ndarray:
     """The seeds as a range, which costs no memory, or an array.
 
     Raises:

@@ -26,12 +26,12 @@ class Round(NamedTuple):
     records: Record | None  # of this round, on the host, a leading axis of records; None if it made none
 
 
-def no_epochs(trainer: Trainer) -> np.ndarray:
+def zero_epochs(trainer: Trainer) -> np.ndarray:
     """What `trainer.run_epochs` is called with to train for none."""
     return np.zeros(() if trainer.record_slots is None else trainer.record_slots, np.int32)
 
 
-def rounds(
+def iter_rounds(
     trainer: Trainer, train: Callable[[Any], EpochMetrics | None], observe: Callable[[], Record] | None = None
 ) -> Iterator[Round]:
     """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.

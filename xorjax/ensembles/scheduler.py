@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from xorjax._checks import check_integer, check_real
+from xorjax._checks import check_integer
 from xorjax.ensembles.chunk import Chunk, Compiled, Work, compiled, prepared, trained
-from xorjax.ensembles.devices import checked_mesh, devices_here, on_devices
-from xorjax.ensembles.engines.choice import choose
+from xorjax.ensembles.devices import devices_here, on_devices
+from xorjax.ensembles.engines.choice import choose_engine
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.ensembles.members import Members
 from xorjax.lanes.jaxprs import platform
@@ -34,7 +34,7 @@ STOPPING_BLOCKS, STOPPING_FACTOR = 512, 32
 Progress = Callable[[int, int], None]
 
 
-class Cut(NamedTuple):
+class Schedule(NamedTuple):
     """How members are cut and run: an engine on its devices, members of a chunk and of a block, and threads."""
 
     engine: Engine
@@ -43,58 +43,32 @@ class Cut(NamedTuple):
     threads: int
 
     @property
-    def at_once(self) -> int:
+    def members_at_once(self) -> int:
         """Members that fill all threads."""
         return self.chunk_size * self.threads
 
-    def parts(self, members: Members) -> Iterator[tuple[Members, slice]]:
-        parts = shares(len(members), self.block_size, self.chunk_size, self.threads)
+    def split(self, members: Members) -> Iterator[tuple[Members, slice]]:
+        parts = partition(len(members), self.block_size, self.chunk_size, self.threads)
         return ((members, part) for part in parts)
 
 
-def cut_for(
+def plan_schedule(
     trainer: Trainer,
     like: Members,
     engine: str = "auto",
     precision: str = "float32",
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
-) -> Cut:
+) -> Schedule:
     """How members like these are cut and run on a checked mesh."""
-    chosen, chunk_size, block_size = engine_for(trainer, like, engine, precision, chunk_size)
+    chosen, chunk_size, block_size = plan_chunk(trainer, like, engine, precision, chunk_size)
     spread = on_devices(chosen, devices_here(mesh))
-    return Cut(spread, chunk_size * spread.n_shards, block_size, n_threads(spread.n_shards))
+    return Schedule(spread, chunk_size * spread.n_shards, block_size, count_threads(spread.n_shards))
 
 
-def blocks_of(
+def train_chunks(
     trainer: Trainer,
-    members: Members,
-    *,
-    engine: str = "auto",
-    precision: str = "float32",
-    chunk_size: int | None = None,
-    mesh: Mesh | None = None,
-    seconds: float | None = None,
-    progress: Progress | None = None,
-) -> Generator[tuple[slice, Result]]:
-    """`train_blocks` of `Members`."""
-    mesh = checked_mesh(mesh)
-    cut = cut_for(trainer, members, engine, precision, chunk_size, mesh)
-    if seconds is not None and not check_real("seconds", seconds) > 0:
-        raise ValueError(f"{seconds=} must be above 0.")
-    if progress is not None and not callable(progress):
-        raise TypeError(f"{progress=} must be a function of done and total.")
-    limit = math.inf if seconds is None else seconds
-    return blocks_of_parts(trainer, cut, cut.parts(members), len(members), progress or _no_report, limit)
-
-
-def _no_report(done: int, total: int) -> None:
-    pass
-
-
-def blocks_of_parts(
-    trainer: Trainer,
-    cut: Cut,
+    schedule: Schedule,
     parts: Iterator[tuple[Members, slice]],
     total: int,
     progress: Progress,
@@ -104,7 +78,7 @@ def blocks_of_parts(
 
     Args:
       trainer: trains each member.
-      cut: of members like these.
+      schedule: of members like these.
       parts: members, and which of them, at most a chunk.
       total: members of all parts, or the most that there may be.
       progress, seconds: as for `train_ensemble`.
@@ -127,17 +101,17 @@ def blocks_of_parts(
         report()
         return run.result()
 
-    pool = ThreadPoolExecutor(cut.threads, thread_name_prefix="xorjax")
+    pool = ThreadPoolExecutor(schedule.threads, thread_name_prefix="xorjax")
     try:
         for members, part in parts:
-            start = prepared(cut.engine, trainer, members, part, cut.chunk_size, cut.block_size)
+            start = prepared(schedule.engine, trainer, members, part, schedule.chunk_size, schedule.block_size)
             if run_with is None:
-                run_with = compiled(cut.engine, trainer, start)
+                run_with = compiled(schedule.engine, trainer, start)
                 work.deadline = time.perf_counter() + seconds
-            chunk = Chunk(run_with, start, cut.block_size)
+            chunk = Chunk(run_with, start, schedule.block_size)
             given += part.stop - part.start
             pending.append((part, pool.submit(trained, trainer, chunk, work)))
-            if len(pending) > cut.threads + 1:
+            if len(pending) > schedule.threads + 1:
                 done, run = pending.popleft()
                 yield done, finished(run)
         while pending:
@@ -149,7 +123,7 @@ def blocks_of_parts(
         pool.shutdown(cancel_futures=True)
 
 
-def engine_for(
+def plan_chunk(
     trainer: Trainer, members: Members, engine: str, precision: str, chunk_size: int | None
 ) -> tuple[Engine, int, int]:
     """The engine of that name, the members of a chunk on one device, and those of a block."""
@@ -157,28 +131,28 @@ def engine_for(
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
     _, first = members[:1]
     of_member = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.result_type(leaf)), first)
-    chosen = choose(engine, trainer, of_member, precision).engine
+    chosen = choose_engine(engine, trainer, of_member, precision).engine
     block_size = chosen.block_size(trainer, of_member)
     if chunk_size is None:
         chunk_size = chosen.chunk_size
         if trainer.stops and block_size is not None and chosen.programs(trainer).arrange is not None:
             chunk_size = max(chunk_size, min(STOPPING_BLOCKS * block_size, STOPPING_FACTOR * chunk_size))
-    chunk_size = rounded_up(check_integer("chunk_size", chunk_size, 1, 2**24), block_size or 1)
+    chunk_size = round_up(check_integer("chunk_size", chunk_size, 1, 2**24), block_size or 1)
     return chosen, chunk_size, block_size or chunk_size
 
 
-def shares(total: int, block_size: int, chunk_size: int, threads: int) -> Iterator[slice]:
+def partition(total: int, block_size: int, chunk_size: int, threads: int) -> Iterator[slice]:
     """Members in parts of at most a chunk and of whole blocks, as many as keep all threads at work alike."""
-    n_parts = rounded_up(-(-total // chunk_size), threads)
-    size = min(chunk_size, rounded_up(-(-total // n_parts), block_size))
+    n_parts = round_up(-(-total // chunk_size), threads)
+    size = min(chunk_size, round_up(-(-total // n_parts), block_size))
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def rounded_up(number: int, multiple: int) -> int:
+def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def n_threads(n_shards: int = 1) -> int:
+def count_threads(n_shards: int = 1) -> int:
     """One a core where members run on cores; elsewhere one that computes and one that waits for results."""
     if platform() != "cpu":
         return 2

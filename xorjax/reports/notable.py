@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Places
+from xorjax.ensembles.members import AxisIndices
 from xorjax.networks.tasks import AnyArray
 from xorjax.statistics.outcomes import CLASSES, classify_outcomes
 from xorjax.training.results import Outcome, Result
@@ -19,7 +19,7 @@ LOSS_BINS = np.arange(-12.0, 4.0001, 0.05)  # powers of ten
 class Member(NamedTuple):
     """One member, and what is told of it."""
 
-    places: dict[str, int]
+    indices: dict[str, int]
     loss: float
     solved_epoch: int
     what: str
@@ -28,7 +28,7 @@ class Member(NamedTuple):
 def loss_histogram() -> Accumulator:
     """Finite losses above 0 in bins of their logarithms, and how many there are of all others."""
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
+    def update(gathered: Any, results: Result, indices: AxisIndices) -> Any:
         losses = np.asarray(results.loss, np.float64)
         drawn = losses[np.isfinite(losses) & (losses > 0)]
         inside = np.clip(np.log10(drawn), LOSS_BINS[0], LOSS_BINS[-1])
@@ -44,10 +44,10 @@ def loss_histogram() -> Accumulator:
     )
 
 
-def _members(results: Result, places: Places, chosen: np.ndarray, what: str) -> list[Member]:
+def _members(results: Result, indices: AxisIndices, chosen: np.ndarray, what: str) -> list[Member]:
     epochs = results.solved_epoch if results.solved_epoch is not None else np.full(len(results.loss), -1)
     return [
-        Member({axis: int(at[i]) for axis, at in places.items()}, float(results.loss[i]), int(epochs[i]), what)
+        Member({axis: int(at[i]) for axis, at in indices.items()}, float(results.loss[i]), int(epochs[i]), what)
         for i in chosen.tolist()
     ]
 
@@ -55,13 +55,13 @@ def _members(results: Result, places: Places, chosen: np.ndarray, what: str) -> 
 def typical(targets: AnyArray) -> Accumulator:
     """Of each outcome class: how many members, and the first of them, one of which stands for all."""
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
+    def update(gathered: Any, results: Result, indices: AxisIndices) -> Any:
         of_each, new = classify_outcomes(results.predictions, targets), dict(gathered)
         for i in np.unique(of_each).tolist():
             at = np.flatnonzero(of_each == i)
             number, sample = new.get(i, (0, []))
             wanted = at[: max(0, SAMPLE - len(sample))]
-            new[i] = number + len(at), [*sample, *_members(results, places, wanted, CLASSES[i])]
+            new[i] = number + len(at), [*sample, *_members(results, indices, wanted, CLASSES[i])]
         return new
 
     def finalize(gathered: Any) -> list[tuple[int, Member]]:
@@ -81,7 +81,7 @@ def _never_merged(one: Any, other: Any) -> Any:
 def slowest_and_strangest() -> Accumulator:
     """The members that were solved last, those with the greatest and the least loss, and some that diverged."""
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
+    def update(gathered: Any, results: Result, indices: AxisIndices) -> Any:
         loss, first = np.asarray(results.loss, np.float64), np.asarray(results.solved_epoch)
         is_solved = np.asarray(results.outcome) == Outcome.SOLVED
         finite, diverged = np.isfinite(loss), np.asarray(results.outcome) == Outcome.DIVERGED
@@ -96,7 +96,7 @@ def slowest_and_strangest() -> Accumulator:
         for what, rank in ranked.items():
             best = np.argsort(rank, kind="stable")[:EXTREMES]
             best = best[np.isfinite(rank[best])]
-            members = zip(rank[best].tolist(), _members(results, places, best, what), strict=True)
+            members = zip(rank[best].tolist(), _members(results, indices, best, what), strict=True)
             both = [*gathered.get(what, []), *members]
             new[what] = sorted(both, key=lambda each: each[0])[:EXTREMES]
         return new
@@ -104,9 +104,9 @@ def slowest_and_strangest() -> Accumulator:
     def finalize(gathered: Any) -> list[Member]:
         told: dict[tuple[int, ...], Member] = {}  # each once: of few members, some stand out in several ways
         for member in (member for found in gathered.values() for _, member in found):
-            places = tuple(member.places.values())
-            before = told.get(places)
-            told[places] = before._replace(what=f"{before.what}, {member.what}") if before else member
+            indices = tuple(member.indices.values())
+            before = told.get(indices)
+            told[indices] = before._replace(what=f"{before.what}, {member.what}") if before else member
         return list(told.values())
 
     return Accumulator(lambda members: {}, update, _never_merged, finalize)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import xorjax as xj
 from xorjax import statistics as accumulators
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import SEED, Places
+from xorjax.ensembles.members import SEED, AxisIndices
 from xorjax.reports import plots
 from xorjax.reports.figures import surface_of
 from xorjax.reports.notable import LOSS_BINS, Member, loss_histogram, slowest_and_strangest, typical
@@ -119,8 +119,8 @@ def _share(of: str = "solved", by: Sequence[str] = ()) -> Accumulator:
     """Of members whatever is kept of them: the outcome stands for the loss where shapes are asked for."""
     share = accumulators.share(of, by=by)
 
-    def update(gathered: Any, results: Result, places: Places) -> Any:
-        return share.update(gathered, results._replace(loss=results.outcome), places)
+    def update(gathered: Any, results: Result, indices: AxisIndices) -> Any:
+        return share.update(gathered, results._replace(loss=results.outcome), indices)
 
     return share._replace(update=update)
 
@@ -312,7 +312,7 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
             panel.remove()
         image: Any = None
         for panel, member in zip(panels, members, strict=False):
-            seed, hparams = named(stored, member.places)
+            seed, hparams = named(stored, member.indices)
             final = xj.replay(
                 setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.header["engine"]
             )
@@ -348,15 +348,15 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def named(stored: Stored, places: Mapping[str, int]) -> tuple[int, dict[str, float]]:
-    """The seed and the hyper-parameters of the member at these places."""
-    seed = int(seeds_at(stored.seeds, np.array([places[SEED]]))[0])
-    own = {axis: values[places[axis]] for axis, values in stored.values.items()}
+def named(stored: Stored, indices: Mapping[str, int]) -> tuple[int, dict[str, float]]:
+    """The seed and the hyper-parameters of the member at these indices."""
+    seed = int(seeds_at(stored.seeds, np.array([indices[SEED]]))[0])
+    own = {axis: values[indices[axis]] for axis, values in stored.values.items()}
     return seed, {**own, **stored.header["shared"]}
 
 
 def _command(stored: Stored, member: Member) -> str:
-    seed, hparams = named(stored, member.places)
+    seed, hparams = named(stored, member.indices)
     at = [word for axis in stored.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
     words = ["xorjax", "study", "replay", stored.name, "--seed", str(seed), *at]  # quoted, as a shell wants them
     return f"<code>{html.escape(shlex.join(words))}</code>"

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Float
 
 from xorjax import statistics as accumulators
-from xorjax.ensembles.accumulator import Accumulator, combined
+from xorjax.ensembles.accumulator import Accumulator, combine
+from xorjax.ensembles.ensemble import iter_results
 from xorjax.ensembles.members import SEED, Members, grid
-from xorjax.ensembles.scheduler import Progress, blocks_of
+from xorjax.ensembles.scheduler import Progress
 from xorjax.statistics import Moments, Shares, Times
 from xorjax.training.trainer import Trainer
 
@@ -123,12 +124,12 @@ def train(sweep: Sweep, progress: Progress) -> Generator[Gathered]:
         def show(done: int, of_each: int, number: int = number) -> None:
             progress(number * of_each + done, len(sweep.trainers) * of_each)
 
-        with closing(blocks_of(trainer, sweep.members, progress=show)) as blocks:
+        with closing(iter_results(trainer, sweep.members, progress=show)) as blocks:
             for part, block in blocks:
-                places = sweep.members.places(part)
+                indices = sweep.members.indices(part)
                 groups, members, epochs = gathered
                 gathered = Gathered(
-                    {**groups, units: statistics.update(groups[units], block, places)},
+                    {**groups, units: statistics.update(groups[units], block, indices)},
                     members + part.stop - part.start,
                     epochs + int(np.asarray(block.epochs, np.int64).sum()),
                 )
@@ -151,13 +152,13 @@ def _statistics(sweep: Sweep) -> Accumulator:
     """Of the members of one network: by all axes, by each of them, and by none."""
     axes = [axis for axis in sweep.members.axes if axis != SEED]
     groupings = {_ALL: axes, _NONE: [], **{axis: [axis] for axis in axes}}
-    return combined({name: _of_groups(by, sweep.holds_out) for name, by in groupings.items()})
+    return combine({name: _of_groups(by, sweep.holds_out) for name, by in groupings.items()})
 
 
 def _of_groups(by: Sequence[str], holds_out: bool) -> Accumulator:
     times = accumulators.times(by=by)
     held_out = {"held_out": accumulators.moments("validation_accuracy", by=by)} if holds_out else {}
-    of_each = combined(
+    of_each = combine(
         {
             "solved": accumulators.share("solved", by=by),
             "all_right": accumulators.share("all_right", by=by),

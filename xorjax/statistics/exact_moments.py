@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from xorjax._checks import check_choice
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.statistics.grouping import VALUES, Groups, OfMembers, check_axes, evaluate, group_members
 from xorjax.training.results import Result
 
@@ -69,7 +69,7 @@ def moments(of: str | OfMembers = "loss", *, by: Sequence[str] = ()) -> Accumula
         groups = group_members(members, by)
         return groups, (np.zeros((2, groups.number), np.int64), zero_sums(2 * groups.number))
 
-    def update(gathered: Gathered, results: Result, indices: Places) -> Gathered:
+    def update(gathered: Gathered, results: Result, indices: AxisIndices) -> Gathered:
         groups, (counts, sums) = gathered
         values, group = evaluate(value, results, np.float64), groups.locate(indices)
         finite = np.isfinite(values)

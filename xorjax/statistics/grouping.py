@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, DTypeLike, Int
 
 from xorjax._checks import check_choice, check_real
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.networks.tasks import AnyArray
 from xorjax.training.results import Outcome, Result
 
@@ -60,7 +60,7 @@ class Groups(NamedTuple):
         """How many groups there are."""
         return prod(self.shape)
 
-    def locate(self, indices: Places) -> np.ndarray:
+    def locate(self, indices: AxisIndices) -> np.ndarray:
         """Return the group of each member, from 0, (members,)."""
         if not self.axes:
             return np.zeros(len(next(iter(indices.values()))), np.int64)

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float, Int
 
 from xorjax._checks import check_choice, check_integer, check_real_array
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Places
+from xorjax.ensembles.members import AxisIndices
 from xorjax.networks.tasks import AnyArray
 from xorjax.statistics.grouping import CONDITIONS, OfMembers, evaluate
 from xorjax.training.results import Result
@@ -143,7 +143,7 @@ def classes(targets: AnyArray, *, max_patterns: int | None = None) -> Accumulato
             both[name] = before + number, Counter(dict(counts.most_common(limit))) if is_too_many else counts
         return both
 
-    def update(gathered: _Patterns, results: Result, indices: Places) -> _Patterns:
+    def update(gathered: _Patterns, results: Result, indices: AxisIndices) -> _Patterns:
         return merge(gathered, _count_patterns(results.predictions, targets))
 
     return Accumulator(lambda members: {}, update, merge, _to_classes)
@@ -203,7 +203,7 @@ def hidden_units(x: AnyArray, *, odd: bool = False, of: str | OfMembers | None =
     condition = of if of is None or callable(of) else check_choice("of", of, CONDITIONS)
     weights = np.int64(1) << np.arange(n, dtype=np.int64)[::-1]
 
-    def update(gathered: _Units, results: Result, indices: Places) -> _Units:
+    def update(gathered: _Units, results: Result, indices: AxisIndices) -> _Units:
         layer = results.params[0]
         kernel, bias = (np.asarray(leaf, np.float64) for leaf in layer)
         if kernel.shape[1] != x.shape[1]:

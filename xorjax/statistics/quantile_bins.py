@@ -8,7 +8,7 @@ from jaxtyping import ArrayLike, Float, Int
 
 from xorjax._checks import check_choice, check_integer, check_real
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.statistics.arrays import quantile_ranks
 from xorjax.statistics.grouping import (
     NO_KEYS,
@@ -105,7 +105,7 @@ def quantiles(
             counts = counts.merge(tally(group.astype(np.int64) * _BINS_OF_GROUP + bins))
         return _Gathered(groups, (), counts)
 
-    def update(gathered: _Gathered, results: Result, indices: Places) -> _Gathered:
+    def update(gathered: _Gathered, results: Result, indices: AxisIndices) -> _Gathered:
         values = evaluate(value, results, None)
         values = values.astype(np.result_type(values, np.float32), copy=False)
         group = gathered.groups.locate(indices).astype(np.min_scalar_type(gathered.groups.number))
@@ -186,7 +186,7 @@ def histogram(edges: Float[ArrayLike, " edges"], of: str | OfMembers = "loss") -
         raise ValueError(f"{edges=} must be at least two numbers in ascending order.")
     value = of if callable(of) else check_choice("of", of, VALUES)
 
-    def update(gathered: Histogram, results: Result, indices: Places) -> Histogram:
+    def update(gathered: Histogram, results: Result, indices: AxisIndices) -> Histogram:
         values = evaluate(value, results, np.float64)
         counts = np.histogram(values[np.isfinite(values)], ascending)[0]
         return Histogram(ascending, gathered.counts + counts, gathered.outside + len(values) - int(counts.sum()))

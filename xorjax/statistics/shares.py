@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from xorjax._checks import check_choice
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.statistics.grouping import (
     CONDITIONS,
     Groups,
@@ -78,7 +78,7 @@ def share(
         groups = group_members(members, by)
         return groups, np.zeros((2, groups.number), np.int64)
 
-    def update(gathered: Counts, results: Result, indices: Places) -> Counts:
+    def update(gathered: Counts, results: Result, indices: AxisIndices) -> Counts:
         groups, counts = gathered
         group = groups.locate(indices)
         holds = evaluate(condition, results, bool)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from xorjax._checks import check_integer
 from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import Members, Places
+from xorjax.ensembles.members import AxisIndices, Members
 from xorjax.statistics.arrays import quantile_ranks
 from xorjax.statistics.grouping import (
     NO_KEYS,
@@ -155,7 +155,7 @@ def times(*, by: Sequence[str] = ()) -> Accumulator:
     def init(members: Members) -> _Gathered:
         return group_members(members, by), NO_KEYS, NO_KEYS
 
-    def update(gathered: _Gathered, results: Result, indices: Places) -> _Gathered:
+    def update(gathered: _Gathered, results: Result, indices: AxisIndices) -> _Gathered:
         groups, solved, censored = gathered
         first, group = np.asarray(results.solved_epoch, np.int64), groups.locate(indices) * _EPOCHS_OF_GROUP
         ever = first >= 0

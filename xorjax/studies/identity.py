@@ -9,9 +9,9 @@ import jax
 import jaxlib
 import numpy as np
 
-from xorjax.ensembles.fingerprint import program
+from xorjax.ensembles.fingerprint import fingerprint
 from xorjax.ensembles.members import GENERATOR, grid
-from xorjax.ensembles.scheduler import engine_for
+from xorjax.ensembles.scheduler import plan_chunk
 from xorjax.training.trainer import Trainer
 
 SEED_RULE = (
@@ -44,8 +44,8 @@ def header_of(
     from importlib.metadata import version
 
     members = grid(**{axis: given[:1] for axis, given in values.items()}, **shared, seeds=range(1))
-    chosen, chunk_size, _ = engine_for(trainer, members, engine, precision, chunk_size)
-    made = program(trainer, members)
+    chosen, chunk_size, _ = plan_chunk(trainer, members, engine, precision, chunk_size)
+    made = fingerprint(trainer, members)
     device = jax.devices()[0]
     is_host = device.platform == "cpu"
     return {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xorjax.ensembles.members import SEED, Members, Places
+from xorjax.ensembles.members import SEED, AxisIndices, Members
 from xorjax.studies.reduce import places_of
 from xorjax.studies.store.layout import leaves
 from xorjax.studies.store.seed_ranges import seeds_at
@@ -34,18 +34,18 @@ class MembersOfUnits(Members):
         self._at = {axis: np.concatenate([part[axis] for part in parts]) for axis in stored.layout.axes}
         seeds = seeds_at(stored.seeds, self._at[SEED])
 
-        def hparams_at(places: Places) -> dict[str, np.ndarray]:
-            n = len(places[SEED])
-            of_axes = {axis: each[places[axis]] for axis, each in values.items()}
+        def hparams_at(indices: AxisIndices) -> dict[str, np.ndarray]:
+            n = len(indices[SEED])
+            of_axes = {axis: each[indices[axis]] for axis, each in values.items()}
             return of_axes | {name: np.broadcast_to(np.float64(value), (n,)) for name, value in shared.items()}
 
         super().__init__({SEED: len(seeds)}, seeds, hparams_at)
 
-    def places(self, part: slice) -> dict[str, np.ndarray]:
+    def indices(self, part: slice) -> dict[str, np.ndarray]:
         return {axis: at[part] for axis, at in self._at.items()}
 
     def __getitem__(self, part: slice) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return np.asarray(self._seeds)[part], self._hparams_at(self.places(part))
+        return np.asarray(self._seeds)[part], self._hparams_at(self.indices(part))
 
 
 def by_unit(

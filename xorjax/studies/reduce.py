@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from xorjax.ensembles.accumulator import Accumulator, combined
-from xorjax.ensembles.members import SEED, Members, Places
+from xorjax.ensembles.accumulator import Accumulator, combine
+from xorjax.ensembles.members import SEED, AxisIndices, Members
 from xorjax.studies.store import shards as stores
 from xorjax.studies.store.layout import MISSING_OUTCOME
 from xorjax.studies.store.shards import Stored
@@ -15,7 +15,7 @@ from xorjax.training.results import Result
 FIELDS = set(Result._fields) - {"params", "history"}
 
 
-def blocks(stored: Stored) -> Iterator[tuple[Result, Places]]:
+def blocks(stored: Stored) -> Iterator[tuple[Result, AxisIndices]]:
     """The members that are committed, unit by unit: what the study keeps of them, None for the rest.
 
     Raises:
@@ -40,10 +40,10 @@ def places_of(stored: Stored, unit: int, which: np.ndarray) -> dict[str, np.ndar
 
 def reduced(stored: Stored, reduce: Accumulator | Mapping[str, Accumulator]) -> Any:
     """What an accumulator, or several by name, find of the members that are committed."""
-    gather = combined(reduce)
-    gathered = gather.init(Members(stored.layout.axes, range(stored.layout.axes[SEED]), lambda places: None))
-    for results, places in blocks(stored):
-        gathered = gather.update(gathered, results, places)
+    gather = combine(reduce)
+    gathered = gather.init(Members(stored.layout.axes, range(stored.layout.axes[SEED]), lambda indices: None))
+    for results, indices in blocks(stored):
+        gathered = gather.update(gathered, results, indices)
     return gather.finalize(gathered)
 
 

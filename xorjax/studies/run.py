@@ -12,9 +12,9 @@ import xarray
 from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real, check_real_array
-from xorjax.ensembles.devices import checked_mesh
-from xorjax.ensembles.members import SEED, checked_seeds
-from xorjax.ensembles.scheduler import cut_for
+from xorjax.ensembles.devices import check_mesh
+from xorjax.ensembles.members import SEED, check_seeds
+from xorjax.ensembles.scheduler import plan_schedule
 from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, checked_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.identity import differences, header_of
@@ -137,13 +137,13 @@ def complete(
         raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
     if not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
-    mesh = checked_mesh(mesh)
+    mesh = check_mesh(mesh)
     try:
         json.dumps(plan)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{plan=} must be words and numbers that JSON has: {error}.") from None
     values, shared = _axes(axes)
-    runs = runs_of(checked_seeds(seeds))
+    runs = runs_of(check_seeds(seeds))
     how = {"engine": "auto", "precision": "float32", "chunk_size": None, **how}
     asked = _asked(trainer, values, shared, runs, store, keep, unit, how, plan)
     roots.read(asked.store, asked.name)  # before anything is written to what may be another's
@@ -154,8 +154,8 @@ def complete(
         first = np.zeros(stored.layout.region_shape(0), bool)
         first.flat[0] = True
         like = MembersOfUnits(stored, [Unit(0, first)], shared)
-        cut = cut_for(trainer, like, mesh=mesh, **how)
-        Work(trainer, stored, shared, cut, share, claims, show).run()
+        schedule = plan_schedule(trainer, like, mesh=mesh, **how)
+        Work(trainer, stored, shared, schedule, share, claims, show).run()
     if claims is not None:
         claims.clean()
     return stored, values, runs

@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 
 from xorjax.ensembles.members import Members
-from xorjax.ensembles.scheduler import Cut, blocks_of_parts
+from xorjax.ensembles.scheduler import Schedule, train_chunks
 from xorjax.studies.claims import Claims, Worker
 from xorjax.studies.pending import MembersOfUnits, Unit, by_unit
 from xorjax.studies.progress import NOTHING, Progress
@@ -32,12 +32,12 @@ class Work:
         trainer: Trainer,
         stored: Stored,
         shared: dict[str, float],
-        cut: Cut,
+        schedule: Schedule,
         share: Worker | None,
         claims: Claims | None,
         show: Show,
     ):
-        self._trainer, self._stored, self._shared, self._cut = trainer, stored, shared, cut
+        self._trainer, self._stored, self._shared, self._schedule = trainer, stored, shared, schedule
         self._claims, self._show = claims, show
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in stored.layout.variables)}
         self._numbers = [n for n in range(stored.layout.n_units) if share is None or share.has(n)]
@@ -82,14 +82,14 @@ class Work:
             for taken in self._taken(pending):
                 units.extend(taken)
                 members = MembersOfUnits(self._stored, taken, self._shared)
-                yield from self._cut.parts(members)
+                yield from self._schedule.split(members)
 
         def show(done: int, total: int) -> None:
             self._at = self._at._replace(done=max(self._at.done, self._before + done))
             self._show(self._at)
 
         total = sum(unit.members for unit in pending)
-        blocks = blocks_of_parts(self._trainer, self._cut, parts(), total, show)
+        blocks = train_chunks(self._trainer, self._schedule, parts(), total, show)
         with closing(blocks):
             for unit, values in by_unit(units, blocks, self._names):
                 self._commit(unit, values)
@@ -108,7 +108,7 @@ class Work:
                     self._release(unit)
                     continue
             taken.append(unit)
-            if sum(each.members for each in taken) >= self._cut.at_once:
+            if sum(each.members for each in taken) >= self._schedule.members_at_once:
                 yield taken
                 taken = []
         if taken:

@@ -17,7 +17,7 @@ ENGINES: dict[str, Engine] = {
     engine.name: engine for engine in (lanes.ENGINE, vmap.ENGINE, pallas.engine(ROUTES["interpret"]))
 }
 # The routes of a platform's engine `pallas`, by precision.
-KERNELS = {
+KERNEL_BACKENDS = {
     "gpu": {"float32": ROUTES["triton"], "fast": ROUTES["triton, fast"]},
     "tpu": {"float32": ROUTES["tpu"], "fast": ROUTES["tpu"]},
 }
@@ -30,13 +30,13 @@ class Choice(NamedTuple):
     why: str
 
 
-def available(platform: str | None = None) -> Mapping[str, Engine]:
+def available_engines(platform: str | None = None) -> Mapping[str, Engine]:
     """The engines of a platform by name, the one for JAX's default devices if none is named."""
-    routes = KERNELS.get(platform or platform_now())
+    routes = KERNEL_BACKENDS.get(platform or platform_now())
     return {**ENGINES, "pallas": pallas.engine(routes["float32"])} if routes else ENGINES
 
 
-def choose(
+def choose_engine(
     name: str, trainer: Trainer, hparams: HParams, precision: str = "float32", platform: str | None = None
 ) -> Choice:
     """The engine called `name`, or the best one if that is "auto".
@@ -51,17 +51,17 @@ def choose(
       ValueError: if there is no such engine here, or its kernel can't hold what is to be trained.
     """
     platform = platform or platform_now()
-    engines = available(platform)
+    engines = available_engines(platform)
     if name == "pallas" and name not in engines:
         raise ValueError(
             f"engine={name!r} is for GPUs and TPUs, and JAX runs on {platform} here; available are auto, "
             f"{', '.join(engines)}."
         )
-    check_choice("precision", precision, KERNELS["gpu"])
+    check_choice("precision", precision, KERNEL_BACKENDS["gpu"])
     check_choice("engine", name, {"auto": None, **engines})
     wanted = "pallas" if name == "auto" and "pallas" in engines else name
     if wanted in ("pallas", "interpret"):
-        route = KERNELS[platform][precision] if wanted == "pallas" else ROUTES["interpret"]
+        route = KERNEL_BACKENDS[platform][precision] if wanted == "pallas" else ROUTES["interpret"]
         reason = _too_old(platform) if wanted == "pallas" else None
         reason = reason or pallas.unfit(trainer, hparams, route)
         if reason is None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from xorjax.ensembles.engines.contract import Engine, Programs, of_one
-from xorjax.ensembles.rounds import no_epochs
+from xorjax.ensembles.rounds import zero_epochs
 from xorjax.lanes.cost import Explanation, count_elements, plan_lanes
 from xorjax.lanes.depths import MemberProgram, run_lanes
 from xorjax.lanes.jaxprs import outlined_call, platform
@@ -44,7 +44,7 @@ def _plan(trainer: Trainer, hparams: HParams) -> _Plan:
     shapes = jax.eval_shape(lambda hparams: hparams, hparams)
     hparams = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), shapes)
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0), hparams)
-    epochs = jax.ShapeDtypeStruct(no_epochs(trainer).shape, jnp.int32)
+    epochs = jax.ShapeDtypeStruct(zero_epochs(trainer).shape, jnp.int32)
     closed, results = jax.make_jaxpr(trainer.run_epochs, return_shape=True)(state, hparams, epochs)
     explanation = plan_lanes(closed)
     size = explanation.lanes
