@@ -354,7 +354,7 @@ WRONG = {
     "a sample of what is no mean": (
         lambda: train(loss=lambda y_hat, y: jnp.sum((y_hat - y) ** 2), resample=True),
         ValueError,
-        "loss must be a mean over the rows for resample=True: of all rows it is ",
+        "loss must be a mean over the rows for resample=True: the loss of all rows is ",
     ),
     "an infinite threshold": (lambda: train(threshold=np.inf), ValueError, "threshold=inf must be finite"),
     "records at an array of no axis": (
@@ -450,7 +450,7 @@ WRONG = {
     "a misnamed hyper-parameter": (
         lambda: BY_RATE.run(KEY, {"lr": 0.1}),
         ValueError,
-        "optimizer(hparams) failed for hparams={'lr': '…'} with KeyError: 'learning_rate'",
+        "optimizer(hparams) failed for hparams={'lr': 0.1} with KeyError: 'learning_rate'",
     ),
     "no hparams where one is wanted": (
         lambda: BY_RATE.run(KEY),

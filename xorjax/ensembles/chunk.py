@@ -18,7 +18,7 @@ from xorjax.ensembles.engines.contract import Engine
 from xorjax.ensembles.members import Members
 from xorjax.ensembles.rounds import iter_rounds, zero_epochs
 from xorjax.training.problem import HParams
-from xorjax.training.records import Epochs, Record, history_of
+from xorjax.training.records import Epochs, Record, build_history
 from xorjax.training.results import History, Outcome, Result
 from xorjax.training.trainer import State, Trainer
 from xorjax.training.updates import EpochMetrics
@@ -188,4 +188,4 @@ def _history(recorded: Epochs, records: list[Record], final: Record, epochs: Any
     def joined(last: np.ndarray, *parts: np.ndarray) -> np.ndarray:
         return np.concatenate([*parts, np.zeros((n_missing, *last.shape), last.dtype)]).swapaxes(0, 1)
 
-    return history_of(recorded, jax.tree.map(joined, final, *records), final, epochs)
+    return build_history(recorded, jax.tree.map(joined, final, *records), final, epochs)

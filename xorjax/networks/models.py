@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 from xorjax._checks import check_choice, check_integer
 from xorjax.networks.tasks import AnyArray
 
+Params = Any  # a pytree of arrays
 Activation = Callable[[Array], Array]
 Initializer = Callable[..., Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 

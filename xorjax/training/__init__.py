@@ -14,8 +14,9 @@ lists epochs to record.
 
 from xorjax.training.records import Record, log_spaced
 from xorjax.training.results import History, Outcome, Result
+from xorjax.training.state import State
 from xorjax.training.stopping import StopRule, plateau
-from xorjax.training.trainer import State, Trainer
+from xorjax.training.trainer import Trainer
 from xorjax.training.updates import EpochMetrics
 
 __all__ = [

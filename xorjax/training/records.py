@@ -1,22 +1,30 @@
-"""What is recorded while a network trains, and at which epochs."""
+"""The records of a network in training: what is recorded, and at which epochs."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, PyTree
 
 from xorjax._checks import check_choice, check_integer, check_real
+from xorjax.networks.models import Params
 from xorjax.networks.tasks import AnyArray
 from xorjax.training.results import History
 
 Epochs = range | tuple[int, ...]
+MAX_EPOCHS = 2**30
 EXTRAS = ("predictions", "params", "gradient_norm")
 
 
+class Where(Protocol):
+    """`jnp.where` or `np.where`."""
+
+    def __call__(self, condition: Bool[AnyArray, "..."], x: AnyArray, y: AnyArray, /) -> AnyArray: ...
+
+
 class Record(NamedTuple):
-    """What is known of a network at the start of an epoch, before its update; None is not recorded.
+    """A network at the start of an epoch, before its update; None stands for what is not recorded.
 
     Attributes:
       loss: on the batch, a scalar.
@@ -24,23 +32,24 @@ class Record(NamedTuple):
       predictions: outputs for the rows of the batch, (n, n_out).
       params: the model's parameters.
       gradient_norm: Euclidean norm of the gradient of the loss on the whole batch, a scalar.
-      observed: what the trainer's `observe` gives.
+      observed: what the trainer's `observe` returned.
     """
 
     loss: Float[AnyArray, ""] | None
     accuracy: Float[AnyArray, ""] | None
     predictions: Float[AnyArray, "n n_out"] | None = None
-    params: Any = None
+    params: Params | None = None
     gradient_norm: Float[AnyArray, ""] | None = None
-    observed: Any = None
+    observed: PyTree = None
 
 
 def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
-    """Epochs for `record_at`: 0, and from 1 to `epochs` about so many in each power of ten, evenly on a log axis.
+    """Return epochs for `record_at` that are evenly spaced on a logarithmic axis: 0, and then 1 to `epochs`.
 
     Args:
-      epochs: the last, 1 to 2^30.
-      per_decade: how many, above 0. Early on there are fewer, since an epoch is listed once.
+      epochs: the last epoch, 1 to 2^30.
+      per_decade: how many epochs from one power of ten to the next, above 0. The first decades have fewer, since
+        an epoch is listed once.
 
     Returns:
       Epochs in ascending order: the integers next to 10^(i / per_decade), i = 0, 1, 2, …
@@ -51,15 +60,15 @@ def log_spaced(epochs: int, per_decade: float = 3) -> list[int]:
     >>> log_spaced(1000)
     [0, 1, 2, 5, 10, 22, 46, 100, 215, 464, 1000]
     """
-    epochs = check_integer("epochs", epochs, 1, 2**30)
+    epochs = check_integer("epochs", epochs, 1, MAX_EPOCHS)
     if not 0 < check_real("per_decade", per_decade) <= 2**20:
         raise ValueError(f"{per_decade=} must be above 0, and at most 2**20.")
     powers = np.arange(np.ceil(per_decade * np.log10(epochs))) / per_decade
     return [0, *np.unique([*np.rint(10.0**powers).astype(int), epochs]).tolist()]
 
 
-def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Epochs | None:
-    """The epochs to record, checked.
+def check_recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Epochs | None:
+    """Return the epochs to record, or None.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -78,8 +87,8 @@ def recorded_epochs(record_every: int | None, record_at: Any, epochs: int) -> Ep
     return at
 
 
-def checked_extras(record: Any, observe: Any, recorded: Epochs | None) -> tuple[str, ...]:
-    """What is recorded beside loss and accuracy.
+def check_extras(record: Any, observe: Any, recorded: Epochs | None) -> tuple[str, ...]:
+    """Return the names of what is recorded besides loss and accuracy.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -96,23 +105,23 @@ def checked_extras(record: Any, observe: Any, recorded: Epochs | None) -> tuple[
     return tuple(record)
 
 
-def history_of(
-    recorded: Epochs, records: Record, final: Record, epochs: AnyArray, where: Callable[..., Any] = np.where
+def build_history(
+    recorded: Epochs, records: Record, final: Record, epochs: AnyArray, where: Where = np.where
 ) -> History:
-    """The records of networks, which from the end of their training on are what they ended with.
+    """Return the records as a history; from the end of a network's training on, records are its final values.
 
     Args:
-      recorded: the epochs.
-      records: of each of them, a leading axis after those of `epochs`.
-      final: what the networks ended with.
-      epochs: that they trained, a number or one for each member.
-      where: NumPy's, or JAX's to be traced.
+      recorded: the epochs recorded.
+      records: the records of these epochs; the axis of records comes after the axes of `epochs`.
+      final: the record of each network after its training.
+      epochs: how many epochs each network trained, a scalar or (members,).
+      where: NumPy's `where`, or JAX's where values are traced.
     """
     at = np.asarray(recorded, np.int32)
     has_ended = at >= epochs[..., None]
 
-    def with_end(values: AnyArray, last: AnyArray) -> Any:
+    def end_with(values: AnyArray, last: AnyArray) -> AnyArray:
         ended = has_ended.reshape(*has_ended.shape, *[1] * (values.ndim - has_ended.ndim))
         return where(ended, last[(slice(None),) * (has_ended.ndim - 1) + (None,)], values)
 
-    return History(at, *jax.tree.map(with_end, records, final))
+    return History(at, *jax.tree.map(end_with, records, final))

@@ -1,28 +1,33 @@
-"""When a network stops before its last epoch: rules that are asked before every update."""
+"""Rules by which a network stops before its last epoch, evaluated before every update."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from xorjax._checks import check_choice, check_integer, check_real
 
+Solved = Bool[Array, ""]  # whether the solved rule ever held
+Loss = Float[Array, ""]
+Epoch = Int[Array, ""]
+
 
 class StopRule(NamedTuple):
-    """Whether a network stops, from what it was before; pure functions of one network.
+    """A rule that stops a network, as two pure functions.
 
     Attributes:
-      init: `init(dtype) -> carried`, a pytree of scalars, from the dtype of the loss.
-      update: `update(carried, solved, loss, epoch) -> (carried, stops)`, asked before the update of this epoch:
-        whether the solved rule ever held, the loss now, and the epochs trained. A network that stops keeps what
-        it carried, and is asked again: the answer must be the same.
+      init: `init(dtype) -> carried`, a pytree of scalars; the dtype is that of the loss.
+      update: `update(carried, solved, loss, epoch) -> (carried, stops)`, called before the update of each epoch.
+        `solved` says whether the solved rule ever held, `loss` is the loss now, `epoch` the number of epochs
+        trained. A stopped network keeps what it carried, and the rule is called again: it must answer the same.
     """
 
-    init: Callable[[Any], Any]
-    update: Callable[[Any, Bool[Array, ""], Float[Array, ""], Int[Array, ""]], tuple[Any, Bool[ArrayLike, ""]]]
+    init: Callable[[DTypeLike], PyTree]
+    update: Callable[[PyTree, Solved, Loss, Epoch], tuple[PyTree, Bool[ArrayLike, ""]]]
 
 
 NEVER = StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, False))
@@ -31,18 +36,18 @@ RULES = {"never": NEVER, "solved": SOLVED}
 
 
 def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
-    """Stops when the loss has not become better for so many epochs.
+    """Return a rule that stops a network whose loss has not improved for a number of epochs.
 
     Args:
-      epochs: how many, 1 to 2^30.
-      improvement: by how much a loss must be below the best one so far to count as better, 0 or more. A loss that
-        is not a number never is.
+      epochs: the number of epochs without improvement, 1 to 2^30.
+      improvement: a loss is an improvement if it is below the best so far by more than this, 0 or more. A loss
+        that is not a number never is.
 
     Returns:
       A rule for `trainer(..., stop=...)`.
 
     Raises:
-      TypeError, ValueError: if they are not such numbers.
+      TypeError, ValueError: naming the argument, its value and what is allowed.
 
     >>> rule = plateau(epochs=2)
     >>> carried = rule.init(jnp.float32)
@@ -55,7 +60,7 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
     if not 0 <= check_real("improvement", improvement) < math.inf:
         raise ValueError(f"{improvement=} must be 0 or more, and finite.")
 
-    def update(carried: Any, solved: Any, loss: Any, epoch: Any) -> tuple[Any, Any]:
+    def update(carried: PyTree, solved: Solved, loss: Loss, epoch: Epoch) -> tuple[PyTree, Bool[Array, ""]]:
         best, since = carried
         is_better = loss < best - improvement
         best, since = jnp.where(is_better, loss, best), jnp.where(is_better, epoch, since)
@@ -64,8 +69,8 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
     return StopRule(lambda dtype: (jnp.array(jnp.inf, dtype), jnp.int32(0)), update)
 
 
-def stop_rule(stop: Any) -> StopRule:
-    """The rule that `stop` names or is; of several, whichever stops first.
+def check_stop(stop: object) -> StopRule:
+    """Return the rule that `stop` names or is; of several rules, the one that stops first.
 
     Raises:
       TypeError, ValueError: if it is none.
@@ -73,7 +78,7 @@ def stop_rule(stop: Any) -> StopRule:
     if isinstance(stop, StopRule):
         return stop
     if isinstance(stop, Sequence) and not isinstance(stop, str):
-        rules = [rule for each in stop if (rule := stop_rule(each)) is not NEVER]
+        rules = [rule for each in stop if (rule := check_stop(each)) is not NEVER]
         return _first_of(rules) if rules else NEVER
     if not isinstance(stop, str):
         raise TypeError(
@@ -82,8 +87,8 @@ def stop_rule(stop: Any) -> StopRule:
     return check_choice("stop", stop, RULES)
 
 
-def check_rule(rule: StopRule, dtype: Any) -> None:
-    """Checks by shapes alone that a rule carries on what it was given, and answers with a Boolean.
+def check_rule(rule: StopRule, dtype: DTypeLike) -> None:
+    """Check by shapes alone that a rule returns what it carries in the same form, and a Boolean.
 
     Raises:
       ValueError: if it does not.
@@ -93,19 +98,19 @@ def check_rule(rule: StopRule, dtype: Any) -> None:
     new, stops = jax.eval_shape(rule.update, carried, *now)
     if jnp.shape(stops) != () or jnp.result_type(stops) != jnp.bool_:
         raise ValueError(f"stop.update must answer with a Boolean scalar, got {stops}.")
-    given, found = (
+    given, returned = (
         jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), each) for each in (carried, new)
     )
-    if given != found:
+    if given != returned:
         raise ValueError(f"stop.update must carry on what stop.init gives, {carried}, got {new}.")
 
 
 def _first_of(rules: Sequence[StopRule]) -> StopRule:
-    def update(carried: Any, *now: Any) -> tuple[Any, Any]:
-        asked = [rule.update(each, *now) for rule, each in zip(rules, carried, strict=True)]
+    def update(carried: PyTree, solved: Solved, loss: Loss, epoch: Epoch) -> tuple[PyTree, Bool[Array, ""]]:
+        answers = [rule.update(each, solved, loss, epoch) for rule, each in zip(rules, carried, strict=True)]
         stops = jnp.bool_(False)
-        for _, each in asked:
+        for _, each in answers:
             stops = stops | each
-        return tuple(new for new, _ in asked), stops
+        return tuple(new for new, _ in answers), stops
 
     return StopRule(lambda dtype: tuple(rule.init(dtype) for rule in rules), update)
