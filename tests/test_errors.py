@@ -48,7 +48,8 @@ WRONG = {
     "three outputs": (lambda: xj.truth_table([0, 1, 1]), ValueError, "2, 4, 8, … values"),
     "no outputs": (lambda: xj.truth_table([]), ValueError, "got shape (0,)"),
     "an output of 2": (lambda: xj.truth_table([0, 2]), ValueError, "outputs=[0, 2] must hold only 0 and 1"),
-    "outputs as text": (lambda: xj.truth_table("01"), ValueError, "flat list"),
+    "outputs in words": (lambda: xj.truth_table("xor"), ValueError, "outputs='xor' must hold only 0 and 1"),
+    "three outputs as text": (lambda: xj.truth_table("011"), ValueError, "got shape (3,)"),
     "outputs in rows": (lambda: xj.truth_table([[0], [1]]), ValueError, "got shape (2, 1)"),
     # models
     "a size of 0": (lambda: xj.mlp((2, 0, 1)), ValueError, "layer_sizes[1]=0 must be between 1 and"),
@@ -103,7 +104,7 @@ WRONG = {
     "a summary of many members": (
         lambda: xj.summary(xj.train_ensemble(TRAINER, range(3), chunk_size=4).params),
         ValueError,
-        "params[0] must have a kernel of two axes and a bias of one, those of one network; "
+        "params[0] must have a kernel of two axes and a bias of one axis, as one network has; "
         "it has shapes (3, 2, 2) and (3, 2)",
     ),
     "a summary of arrays": (lambda: xj.summary({"w": X}), TypeError, "Dense(kernel, bias), got dict"),
@@ -305,7 +306,7 @@ WRONG = {
     "softmax of one output": (
         lambda: train(loss=xj.losses.softmax_cross_entropy),
         ValueError,
-        "logits have shape (4, 1); softmax is of at least two outputs",
+        "logits have shape (4, 1); softmax needs at least two outputs",
     ),
     "records of every 0th epoch": (lambda: train(record_every=0), ValueError, "record_every=0 must be between 1"),
     "shuffling by text": (lambda: train(shuffle="yes"), TypeError, "shuffle='yes' must be True or False"),
@@ -408,7 +409,7 @@ WRONG = {
         ValueError,
         "between 0 and 2**32 - 1 = 4294967295, got -1 to 3",
     ),
-    "a seed over 2^32 - 1": (lambda: ensemble([2**32]), ValueError, "got 4294967296 to 4294967296"),
+    "a seed over 2^32 - 1": (lambda: ensemble([2**32]), ValueError, "got 4294967296."),
     "a seed over 2^64": (lambda: ensemble([1, 2**70]), ValueError, f"got 1 to {2**70}"),
     "a range over 2^32 - 1": (lambda: ensemble(range(5, 2**33)), ValueError, "got 5 to 8589934591"),
     "a range that falls below 0": (lambda: ensemble(range(3, -2, -1)), ValueError, "got -1 to 3"),

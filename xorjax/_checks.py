@@ -1,23 +1,24 @@
-"""The checks of what a user passes, in one wording: the argument, its value, what is allowed."""
+"""Checks of a user's arguments; every message names the argument, its value and what is allowed."""
 
 import numbers
 import operator
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 T = TypeVar("T")
 
 
-def check_integer(name: str, value: Any, low: int, high: int, high_name: str = "") -> int:
-    """`value` as an int from `low` to `high`; `high_name` says where the upper bound comes from."""
+def check_integer(name: str, value: object, low: int, high: int, high_name: str = "") -> int:
+    """Return `value` as an int from `low` to `high`; `high_name` says where the upper bound comes from."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)
+        number = operator.index(value)  # pyright: ignore[reportArgumentType]
     except TypeError:
         raise TypeError(f"{name}={value!r} must be an integer.") from None
     if not low <= number <= high:
@@ -26,15 +27,15 @@ def check_integer(name: str, value: Any, low: int, high: int, high_name: str = "
     return number
 
 
-def check_real(name: str, value: Any) -> float:
-    """`value`, if it is a real number."""
+def check_real(name: str, value: object) -> float:
+    """Return `value` as a float, if it is a real number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} must be a real number.")
     return float(value)
 
 
-def check_real_array(name: str, value: Any) -> np.ndarray:
-    """`value` as an array of real numbers: floats (bfloat16 too), integers, Booleans."""
+def check_real_array(name: str, value: object) -> np.ndarray:
+    """Return `value` as an array of real numbers: floats (bfloat16 too), integers or Booleans."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:  # ragged lists, tracers, keys
@@ -44,15 +45,17 @@ def check_real_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def is_real_dtype(dtype: Any) -> bool:
-    """Whether a dtype is of real numbers."""
+def is_real_dtype(dtype: DTypeLike) -> bool:
+    """Whether a dtype is one of floats, integers or Booleans."""
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
 
 
-def check_choice(argument: str, value: str, choices: Mapping[str, T]) -> T:
-    """The choice called `value`."""
-    if isinstance(value, str) and value in choices:
+def check_choice(argument: str, value: object, choices: Mapping[str, T]) -> T:
+    """Return the choice that is called `value`."""
+    if not isinstance(value, str):
+        raise ValueError(f"{argument}={value!r} must be one of {', '.join(choices)}.")
+    if value in choices:
         return choices[value]
-    close = get_close_matches(value, choices, 1) if isinstance(value, str) else []
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{argument}={value!r} must be one of {', '.join(choices)}{hint or '.'}")
+    close = get_close_matches(value, choices, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"{argument}={value!r} must be one of {', '.join(choices)}{hint}")

@@ -243,7 +243,8 @@ def check_seeds(seeds: Any) -> range | np.ndarray:
     if not ends:
         raise ValueError("seeds must hold at least one seed, got none.")
     if min(ends) < 0 or max(ends) > MAX_SEED:
-        raise ValueError(f"seeds must be between 0 and 2**32 - 1 = {MAX_SEED}, got {min(ends)} to {max(ends)}.")
+        got = " to ".join(map(str, sorted({min(ends), max(ends)})))
+        raise ValueError(f"seeds must be between 0 and 2**32 - 1 = {MAX_SEED}, got {got}.")
     return checked
 
 

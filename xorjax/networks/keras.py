@@ -1,4 +1,4 @@
-"""Weights to and from Keras, whose layout (kernels `(n_in, n_out)`, layer after layer) is ours. Needs no Keras."""
+"""Weights from and to Keras, in the same layout: kernels (n_in, n_out), layer after layer. Keras is not needed."""
 
 import io
 import re
@@ -9,23 +9,27 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 from xorjax._checks import check_real_array
 from xorjax.networks.models import Dense, check_layers
 
 
-def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Dense, ...]:
-    """The params of `mlp` from the weights of a Keras model that is a chain of `Dense` layers.
+def params_from_keras(weights: Sequence[ArrayLike] | str | PathLike[str]) -> tuple[Dense, ...]:
+    """Return the params of `mlp` for the weights of a Keras model that is a chain of `Dense` layers.
 
     Args:
-      weights: what `model.get_weights()` gives, [kernel, bias, kernel, bias, …], or the path of a file that
-        `model.save("….keras")` or `model.save_weights("….weights.h5")` of Keras 3 made (read with h5py).
+      weights: the list from `model.get_weights()`, [kernel, bias, kernel, bias, …]; or the path of a file that
+        Keras 3 wrote by `model.save("….keras")` or `model.save_weights("….weights.h5")` (h5py reads it).
+
+    Returns:
+      A tuple of `Dense`.
 
     Raises:
-      TypeError, ValueError: if these are not finite kernels and biases of layers that follow one another, or the
-        file is not such a file.
+      TypeError, ValueError: if they are not finite kernels and biases of consecutive layers, or the file is not a
+        Keras file.
       FileNotFoundError: if there is no such file.
-      ModuleNotFoundError: for a file, without h5py.
+      ModuleNotFoundError: if a file is given and h5py is not installed.
 
     >>> weights = [np.ones((2, 3), np.float32), np.zeros(3, np.float32)]  # model.get_weights()
     >>> params_from_keras(weights)[0].kernel.shape
@@ -58,13 +62,13 @@ def params_from_keras(weights: Sequence[Any] | str | PathLike[str]) -> tuple[Den
 
 
 def params_to_keras(params: Sequence[Dense]) -> list[np.ndarray]:
-    """The list that Keras's `model.set_weights` takes: kernel, bias, kernel, bias, …
+    """Return the list that Keras's `model.set_weights` takes: kernel, bias, kernel, bias, …
 
     Args:
-      params: a tuple of `Dense`, as `mlp(...).init(key)` makes it.
+      params: a tuple of `Dense`, as `mlp(...).init(key)` returns it.
 
     Returns:
-      NumPy arrays, kernels (n_in, n_out) and biases (n_out,) by turns.
+      NumPy arrays: kernels (n_in, n_out) and biases (n_out,) in turn.
 
     Raises:
       TypeError, ValueError: if the params are not those of one network of `Dense` layers.
@@ -94,14 +98,14 @@ def _read(path: str) -> list[np.ndarray]:
             layers: Any = h5["layers"]  # h5py's types don't tell groups from arrays
             layers.visititems(lambda name, item: found.extend(_variable(name, item, h5py.Dataset)))
         return [array for _, _, array in sorted(found, key=lambda variable: variable[:2])]
-    except (Exception, MemoryError) as error:  # the readers of zip and HDF5 fail in many ways on a damaged file
+    except (Exception, MemoryError) as error:  # on a damaged file, the readers of zip and HDF5 fail in many ways
         raise ValueError(f"weights={path!r} is not a .keras or .weights.h5 file of Keras 3: {error}") from error
 
 
 def _variable(name: str, item: Any, dataset: type) -> list[tuple[int, int, np.ndarray]]:
-    """The layer, the place in it and the value of one variable of a file.
+    """Layer number, index in the layer, and value of one variable of a file; empty if it is no array.
 
-    Keras numbers the layers of a kind in their order: dense, dense_1, …, dense_10.
+    Keras numbers the layers of a kind in order: dense, dense_1, …, dense_10.
     """
     if not isinstance(item, dataset) or "seed_generator" in name:
         return []

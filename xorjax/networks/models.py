@@ -1,23 +1,25 @@
 """Networks as pairs of pure functions, `init(key) -> params` and `apply(params, x) -> y`.
 
-Everything else in the package takes any such pair, so a user's own model needs no base class. `mlp` makes
-the fully connected one of the tutorials.
+The rest of the package takes any such pair, so your own model needs no base class. `mlp` makes the fully
+connected network of the tutorials.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 
 from xorjax._checks import check_choice, check_integer
 from xorjax.networks.tasks import AnyArray
 
 Params = Any  # a pytree of arrays
+Function = TypeVar("Function", bound=Callable[..., Array])
 Activation = Callable[[Array], Array]
 Initializer = Callable[..., Array]  # (key, shape, dtype) -> array, as in jax.nn.initializers
 
@@ -46,8 +48,8 @@ class Model(NamedTuple):
     3.0
     """
 
-    init: Callable[[PRNGKeyArray], Any]
-    apply: Callable[[Any, Shaped[ArrayLike, "n n_in"]], Array]
+    init: Callable[[PRNGKeyArray], Params]
+    apply: Callable[[Params, Shaped[ArrayLike, "n n_in"]], Array]
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -76,7 +78,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_normal": initializers.he_normal(),
     "lecun_uniform": initializers.lecun_uniform(),
     "lecun_normal": initializers.lecun_normal(),
-    "orthogonal": lambda key, shape, dtype: (  # by a QR decomposition, which half precision does not have
+    "orthogonal": lambda key, shape, dtype: (  # in float32 or wider: half precision has no QR decomposition
         initializers.orthogonal()(key, shape, dtype if jnp.dtype(dtype).itemsize >= 4 else jnp.float32).astype(
             dtype
         )
@@ -86,13 +88,13 @@ BIAS_INITIALIZERS = {name: INITIALIZERS[name] for name in ("zeros", "ones")}
 
 
 def uniform(scale: ArrayLike) -> Initializer:
-    """Initialiser that draws from U(−scale, scale); `scale` may be a hyper-parameter.
+    """Return an initialiser that draws from U(−scale, scale); `scale` may be a hyper-parameter.
 
     Args:
       scale: the largest absolute value, a scalar.
 
     Returns:
-      `initializer(key, shape, dtype) -> array`, as those of `jax.nn.initializers`.
+      `initializer(key, shape, dtype) -> array`, like those of `jax.nn.initializers`.
 
     >>> kernel = mlp((2, 100, 1), kernel_init=uniform(0.5)).init(jax.random.key(0))[0].kernel
     >>> 0.4 < float(jnp.max(jnp.abs(kernel))) <= 0.5
@@ -102,13 +104,13 @@ def uniform(scale: ArrayLike) -> Initializer:
 
 
 def normal(stddev: ArrayLike) -> Initializer:
-    """Initialiser that draws from N(0, stddev²); `stddev` may be a hyper-parameter.
+    """Return an initialiser that draws from N(0, stddev²); `stddev` may be a hyper-parameter.
 
     Args:
       stddev: the standard deviation, a scalar.
 
     Returns:
-      `initializer(key, shape, dtype) -> array`, as those of `jax.nn.initializers`.
+      `initializer(key, shape, dtype) -> array`, like those of `jax.nn.initializers`.
 
     >>> kernel = mlp((100, 100, 1), kernel_init=normal(0.5)).init(jax.random.key(0))[0].kernel
     >>> round(float(jnp.std(kernel)), 1)
@@ -123,21 +125,22 @@ def mlp(
     output: str | Activation = "sigmoid",
     kernel_init: str | Initializer = "glorot_uniform",
     bias_init: str | Initializer = "zeros",
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
 ) -> Model:
-    """A fully connected network: h ← activation(h · kernel + bias), layer after layer.
+    """Return a fully connected network: h ← activation(h · kernel + bias), layer after layer.
 
-    The defaults are the tutorial's: sigmoids, Glorot's uniform initialisation (Glorot and Bengio 2010), zero
-    biases, as Keras's `Dense` has them.
+    The defaults are the tutorial's: sigmoid in the hidden layers and at the output, kernels drawn by Glorot's
+    uniform rule (Glorot and Bengio 2010) and biases of zero, as in Keras's `Dense`, in float32.
 
     Args:
       layer_sizes: number of inputs, of units in each hidden layer, and of outputs: (2, 2, 1) is the XOR network.
-      hidden: activation of the hidden layers, by name (a key of `ACTIVATIONS`) or a function of an array.
-        "gelu" is the exact one (Keras's default, not JAX's).
-      output: activation of the last layer.
-      kernel_init: initialiser by name (a key of `INITIALIZERS`), or a function of key, shape and dtype such
-        as those of `jax.nn.initializers`, `uniform(scale)` and `normal(stddev)`.
-      bias_init: "zeros", "ones", or such a function; the others need a shape of two axes.
+      hidden: activation of the hidden layers, default "sigmoid": a name (a key of `ACTIVATIONS`) or a function of
+        an array. "gelu" is the exact one (Keras's default, not JAX's).
+      output: activation of the last layer, default "sigmoid"; "linear" for logits.
+      kernel_init: initialiser of the kernels, default "glorot_uniform": a name (a key of `INITIALIZERS`) or a
+        function of key, shape and dtype, such as those of `jax.nn.initializers`, `uniform(scale)` and
+        `normal(stddev)`.
+      bias_init: initialiser of the biases, default "zeros": "zeros", "ones", or such a function.
       dtype: float dtype of the parameters, and so of all arithmetic; None is JAX's default (float32, or
         float64 where x64 is enabled).
 
@@ -155,10 +158,10 @@ def mlp(
     if isinstance(layer_sizes, str) or not isinstance(layer_sizes, Sequence) or len(layer_sizes) < 2:
         raise ValueError(f"{layer_sizes=} must be a sequence of at least two sizes, from inputs to outputs.")
     sizes = [check_integer(f"layer_sizes[{i}]", size, 1, 2**24) for i, size in enumerate(layer_sizes)]
-    activate_hidden = _function("hidden", hidden, ACTIVATIONS)
-    activate_output = _function("output", output, ACTIVATIONS)
-    init_kernel = _function("kernel_init", kernel_init, INITIALIZERS)
-    init_bias = _function("bias_init", bias_init, BIAS_INITIALIZERS)
+    activate_hidden = _find_function("hidden", hidden, ACTIVATIONS)
+    activate_output = _find_function("output", output, ACTIVATIONS)
+    init_kernel = _find_function("kernel_init", kernel_init, INITIALIZERS)
+    init_bias = _find_function("bias_init", bias_init, BIAS_INITIALIZERS)
     if dtype is not None:
         try:
             dtype = jnp.dtype(dtype)
@@ -194,16 +197,16 @@ def mlp(
 
 
 def summary(params: Sequence[Dense]) -> str:
-    """The table that Keras's `model.summary()` prints: layers, output shapes, numbers of parameters.
+    """Return the table that Keras's `model.summary()` prints: layers, output shapes, numbers of parameters.
 
     Args:
-      params: a tuple of `Dense`, as `mlp(...).init(key)` makes it.
+      params: a tuple of `Dense`, as `mlp(...).init(key)` returns it.
 
     Returns:
       The table, of several lines.
 
     Raises:
-      TypeError, ValueError: if the params are of another model, or of many members.
+      TypeError, ValueError: if the params are not those of one `mlp`, for example those of many members.
 
     >>> print(summary(mlp((2, 2, 1)).init(jax.random.key(0))).splitlines()[-3])
      Total params: 9 (36.00 B)
@@ -220,29 +223,29 @@ def summary(params: Sequence[Dense]) -> str:
     def line(left: str, middle: str, right: str, cells: Iterable[str]) -> str:
         return left + middle.join(cells) + right
 
-    def texts(row: tuple[str, str, str]) -> list[str]:
+    def cells(row: tuple[str, str, str]) -> list[str]:
         return [f" {row[0]:<{widths[0]}} ", f" {row[1]:<{widths[1]}} ", f" {row[2]:>{widths[2]}} "]
 
     def rule(left: str, middle: str, right: str, dash: str) -> str:
         return line(left, middle, right, [dash * (width + 2) for width in widths])
 
-    body = f"\n{rule('├', '┼', '┤', '─')}\n".join(line("│", "│", "│", texts(row)) for row in rows[1:])
+    body = f"\n{rule('├', '┼', '┤', '─')}\n".join(line("│", "│", "│", cells(row)) for row in rows[1:])
     total = sum(_size(layer) for layer in params)
     n_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    size = f"{total:,} ({_readable(n_bytes)})"
-    head = [rule("┏", "┳", "┓", "━"), line("┃", "┃", "┃", texts(rows[0])), rule("┡", "╇", "┩", "━")]
+    size = f"{total:,} ({_format_bytes(n_bytes)})"
+    head = [rule("┏", "┳", "┓", "━"), line("┃", "┃", "┃", cells(rows[0])), rule("┡", "╇", "┩", "━")]
     foot = [rule("└", "┴", "┘", "─"), f" Total params: {size}", f" Trainable params: {size}"]
     return "\n".join([*head, body, *foot, " Non-trainable params: 0 (0.00 B)"])
 
 
-def check_layers(params: Any) -> None:
-    """Checks that params are those of one network of `Dense` layers."""
+def check_layers(params: Params) -> None:
+    """Check that params are those of one network of `Dense` layers."""
     if not isinstance(params, Sequence) or not all(isinstance(layer, Dense) for layer in params):
         raise TypeError(f"params must be a sequence of Dense(kernel, bias), got {type(params).__name__}.")
     for i, (kernel, bias) in enumerate(params):
         if (np.ndim(kernel), np.ndim(bias)) != (2, 1):
             raise ValueError(
-                f"params[{i}] must have a kernel of two axes and a bias of one, those of one network; "
+                f"params[{i}] must have a kernel of two axes and a bias of one axis, as one network has; "
                 f"it has shapes {np.shape(kernel)} and {np.shape(bias)}."
             )
 
@@ -256,7 +259,7 @@ def _size(layer: Dense) -> int:
     return int(np.prod(layer.kernel.shape) + np.prod(layer.bias.shape))
 
 
-def _readable(n_bytes: int) -> str:
+def _format_bytes(n_bytes: int) -> str:
     size = float(n_bytes)
     for unit in ("B", "KB", "MB"):
         if size < 1024:
@@ -265,7 +268,7 @@ def _readable(n_bytes: int) -> str:
     return f"{size:.2f} GB"
 
 
-def _function(argument: str, value: Any, choices: dict[str, Any]) -> Callable:
+def _find_function(argument: str, value: str | Function, choices: dict[str, Function]) -> Function:
     if callable(value):
         return value
     if not isinstance(value, str):

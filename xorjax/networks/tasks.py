@@ -1,10 +1,10 @@
-"""The data that tiny networks are trained on: Boolean functions as batches, one row a pattern.
+"""Data to train on: Boolean functions as batches, one row for each input pattern.
 
-Plain NumPy constants: making one starts no JAX backend, and a compiler that meets 0 and 1 can fold them.
+Batches are plain NumPy arrays: making one starts no JAX backend, and a compiler can fold constants 0 and 1.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jax.core import Tracer
@@ -16,11 +16,11 @@ AnyArray = Array | np.ndarray
 
 
 class Batch(NamedTuple):
-    """Inputs and targets of one dataset, a row a pattern.
+    """Inputs and targets of one dataset, one row for each pattern.
 
     Attributes:
       x: inputs, (n, n_in).
-      y: targets, (n, n_out): 0 or 1, one-hot, or whatever real numbers the loss takes.
+      y: targets, (n, n_out): 0 or 1, one-hot, or any real numbers that suit the loss.
 
     >>> Batch(x=np.array([[0.5, 1.0], [2.0, 3.0]]), y=np.array([[1], [0]])).y.shape
     (2, 1)
@@ -30,11 +30,11 @@ class Batch(NamedTuple):
     y: Shaped[AnyArray, "n n_out"]
 
 
-def truth_table(outputs: Sequence[Any] | np.ndarray) -> Batch:
-    """The Boolean function with these outputs, for the inputs 0…00, 0…01, 0…10, … in this order.
+def truth_table(outputs: str | Sequence[int | float] | np.ndarray) -> Batch:
+    """Return the Boolean function with these outputs for the inputs 0…00, 0…01, 0…10, … in this order.
 
     Args:
-      outputs: 2, 4, 8, … zeros and ones (or Booleans), one for each row of the table.
+      outputs: 2, 4, 8, … zeros and ones (or Booleans), one for each row of the table; or text such as "0110".
 
     Returns:
       `x` of shape (2^k, k), most significant bit first, and `y` of shape (2^k, 1), both float32.
@@ -44,15 +44,18 @@ def truth_table(outputs: Sequence[Any] | np.ndarray) -> Batch:
 
     >>> truth_table([0, 0, 0, 1]).y.ravel()  # and
     array([0., 0., 0., 1.], dtype=float32)
+    >>> truth_table("0110").y.ravel()  # exclusive or
+    array([0., 1., 1., 0.], dtype=float32)
     """
-    table = np.asarray(outputs)
+    digits = isinstance(outputs, str) and set(outputs) <= {"0", "1"}
+    table = np.array([digit == "1" for digit in outputs]) if digits else np.asarray(outputs)
+    if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
+        raise ValueError(f"{outputs=} must hold only 0 and 1.")
     if table.ndim != 1 or table.size < 2 or table.size & (table.size - 1):
         raise ValueError(
             f"outputs must be a flat list of 2, 4, 8, … values, one for each row of a truth table, "
             f"got shape {table.shape}."
         )
-    if table.dtype.kind not in "biuf" or not np.isin(table, (0, 1)).all():
-        raise ValueError(f"{outputs=} must hold only 0 and 1.")
     n_bits = table.size.bit_length() - 1
     rows = np.arange(table.size)[:, None]
     x = rows >> np.arange(n_bits)[::-1] & 1
@@ -60,7 +63,7 @@ def truth_table(outputs: Sequence[Any] | np.ndarray) -> Batch:
 
 
 def parity(n_bits: int) -> Batch:
-    """1 where an odd number of the `n_bits` inputs are 1; `parity(2)` is XOR.
+    """Return the parity function: 1 where an odd number of the `n_bits` inputs are 1. `parity(2)` is XOR.
 
     y = (x_1 + … + x_k) mod 2.
 
@@ -81,7 +84,7 @@ def parity(n_bits: int) -> Batch:
 
 
 def xor() -> Batch:
-    """Exclusive or: 00 → 0, 01 → 1, 10 → 1, 11 → 0.
+    """Return exclusive or: 00 → 0, 01 → 1, 10 → 1, 11 → 0.
 
     Returns:
       `x` of shape (4, 2) and `y` of shape (4, 1), both float32.
@@ -93,12 +96,15 @@ def xor() -> Batch:
 
 
 def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
-    """Rows to train on, and rows held out, drawn at random; both in their order.
+    """Split a batch at random into rows to train on and rows held out; both keep their order.
 
     Args:
       batch: at least two rows.
-      share: of the rows held out, between 0 and 1, rounded to whole rows; at least one is left on either side.
-      seed: which rows, 0 to 2^32 - 1.
+      share: share of the rows held out, between 0 and 1, rounded to whole rows; each side gets at least one row.
+      seed: decides which rows are held out, 0 to 2^32 - 1.
+
+    Returns:
+      The batch to train on, and the batch held out.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -115,22 +121,22 @@ def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
     if n < 2:
         raise ValueError(f"batch has {n} row; at least two are wanted, one on either side.")
     n_out = min(max(round(share * n), 1), n - 1)
-    bits = np.random.Philox(seed).random_raw(n)  # which no version of NumPy changes
+    bits = np.random.Philox(seed).random_raw(n)  # the same in every version of NumPy
     order = np.argsort(bits, kind="stable")
     is_out = np.isin(np.arange(n), order[:n_out])
     train, held_out = (Batch(*(np.asarray(rows)[which] for rows in batch)) for which in (~is_out, is_out))
     return train, held_out
 
 
-def check_batch(batch: Any, name: str = "batch") -> Batch:
-    """The batch in NumPy arrays, so that a trace sees constants; tracers pass, for data that is an argument.
+def check_batch(batch: object, name: str = "batch") -> Batch:
+    """Return the batch in NumPy arrays, so that a trace sees constants; traced data stay as they are.
 
     Raises:
-      TypeError, ValueError: if it is not two matrices of finite real numbers with as many rows each.
+      TypeError, ValueError: if it is not two matrices of finite real numbers with equally many rows.
     """
     if not isinstance(batch, tuple) or len(batch) != 2:
         raise TypeError(f"{name} must be a Batch(x, y), got {type(batch).__name__}.")
-    checked = Batch(*(_checked(f"{name}.{of}", values) for of, values in zip(("x", "y"), batch, strict=True)))
+    checked = Batch(*(_check_matrix(f"{name}.{of}", values) for of, values in zip(("x", "y"), batch, strict=True)))
     if checked.x.shape[0] != checked.y.shape[0]:
         raise ValueError(
             f"{name}.x has {checked.x.shape[0]} rows and {name}.y has {checked.y.shape[0]}; they must be equal."
@@ -139,14 +145,14 @@ def check_batch(batch: Any, name: str = "batch") -> Batch:
 
 
 def are_classes(y: AnyArray) -> bool:
-    """Whether targets are classes, as `accuracy` reads them: 0 or 1, or one-hot; traced ones are taken to be."""
+    """Whether targets are classes: 0 or 1, or one-hot. Traced targets are taken to be."""
     if isinstance(y, Tracer):
         return True
     values = np.asarray(y)
     return bool(np.isin(values, (0, 1)).all() and (values.shape[1] == 1 or (values.sum(axis=1) == 1).all()))
 
 
-def _checked(name: str, values: Any) -> Any:
+def _check_matrix(name: str, values: object) -> AnyArray:
     array = values if isinstance(values, Tracer) else check_real_array(name, values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name} must be a matrix, rows and columns, not empty; it has shape {array.shape}.")
