@@ -12,12 +12,10 @@ import jax
 import numpy as np
 import optax
 import pytest
-from typer import BadParameter
 from typer.testing import CliRunner
 
 import xorjax as xj
 from xorjax.cli.main import app
-from xorjax.studies.options import joined, optimizers, parse_hidden_units, parse_numbers, parse_seeds, parse_task
 
 pytestmark = pytest.mark.lenient  # optax's optimizers mix dtypes
 COMMAND = [sys.executable, "-m", "xorjax"]
@@ -77,12 +75,6 @@ def test_momentum_and_batch_size_are_those_of_the_trainer():
     loss = re.search(r"loss ([\d.e-]+), accuracy", result.stdout)
     assert loss is not None, result.output
     np.testing.assert_allclose(float(loss[1]), alone.loss, rtol=1e-4)
-
-
-def test_the_optimizers_are_those_of_optax():
-    assert {"sgd", "adam", "lion", "adafactor", "lbfgs", "polyak_sgd", "contrib.prodigy"} <= set(optimizers())
-    assert {"nadam", "nadamw"} <= set(optimizers())  # which are partial functions
-    assert not {"clip", "scale_by_adam", "contrib.dpsgd", "noisy_sgd"} & set(optimizers())
 
 
 def test_ensemble_reports_what_the_library_computes(tmp_path):
@@ -158,58 +150,62 @@ def test_info_names_versions_devices_and_engines():
 WRONG = {
     "an unknown command": (["trane"], "No such command 'trane'"),
     "an unknown option": (["train", "--epoch", "5"], "No such option: --epoch"),
-    "no epochs": (["train", "--epochs", "0"], "'--epochs': 0 must be between 1 and 1073741824"),
-    "epochs in words": (["train", "--epochs", "many"], "'--epochs'"),
-    "a negative seed": (["train", "--seed", "-1"], "'--seed': -1 must be between 0 and 4294967295"),
-    "a seed over 2^32 - 1": (["train", "--seed", "4294967296"], "'--seed': 4294967296 must be between 0"),
+    "an abbreviation of the field": (
+        ["train", "--lr", "5"],
+        "No such option: --lr; did you mean --learning-rate?",
+    ),
+    "no epochs": (["train", "--epochs", "0"], "--epochs=0 must be between 1 and 1073741824"),
+    "epochs in words": (["train", "--epochs", "many"], "--epochs='many' must be an integer"),
+    "a negative seed": (["train", "--seed", "-1"], "--seed=-1 must be between 0 and 4294967295"),
+    "a seed over 2^32 - 1": (["train", "--seed", "4294967296"], "--seed=4294967296 must be between 0 and 42949"),
     "a nan learning rate": (
         ["ensemble", "--learning-rate", "nan"],
-        "'--learning-rate': nan is not a finite number",
+        "--learning-rate='nan' must be a finite number",
     ),
-    "infinite momentum": (["ensemble", "--momentum", "inf"], "'--momentum': inf is not a finite number"),
+    "infinite momentum": (["ensemble", "--momentum", "inf"], "--momentum='inf' must be a finite number"),
+    "an infinite rate of one network": (["train", "--learning-rate", "inf"], "--learning-rate=inf must be a fin"),
     "an unknown optimizer": (["train", "--optimizer", "adma"], "--optimizer='adma' must be one of"),
     "an optimizer that needs more": (["train", "--optimizer", "contrib.sophia"], "can't be used here"),
-    "momentum for adam": (["train", "--optimizer", "adam", "--momentum", "0.9"], "the optimizer adam takes none"),
-    "no hidden units": (["train", "--hidden-units", "0"], "'--hidden-units': 0 must be between 1 and 1024"),
-    "a batch of five": (["ensemble", "--batch-size", "5"], "'--batch-size': 5 must be between 1 and 4, the rows"),
+    "momentum for adam": (["train", "--optimizer", "adam", "--momentum", "0.9"], "--momentum: the optimizer adam"),
+    "no hidden units": (["train", "--hidden-units", "0"], "--hidden-units=0 must be between 1 and 1024"),
+    "a batch of five": (["ensemble", "--batch-size", "5"], "--batch-size=5 must be between 1 and n=4"),
     "a batch over a task": (
         ["ensemble", "--task", "parity:3", "--batch-size", "9"],
-        "'--batch-size': 9 must be between 1 and 8",
+        "--batch-size=9 must be between 1 and n=8",
     ),
-    "a batch of none": (["ensemble", "--batch-size", "0"], "'--batch-size': 0 must be between 1 and 4"),
-    "a batch of five for the tutorial": (
-        ["train", "--batch-size", "5"],
-        "'--batch-size': 5 must be between 1 and 4",
-    ),
+    "a batch of none": (["ensemble", "--batch-size", "0"], "--batch-size=0 must be between 1 and"),
     "rates in words": (
         ["ensemble", "--learning-rate", "fast"],
-        "'--learning-rate': 'fast' must be a number, a list such as 0.1,0.5, or from:to:count such as 0:0.9:10",
+        "--learning-rate='fast' must be a finite number of float32, a list of them such as 0.1,0.5, or from:",
     ),
-    "a list with a gap": (["ensemble", "--momentum", "0.1,,0.5"], "'--momentum': '0.1,,0.5' must be a number"),
-    "a range without a count": (["ensemble", "--momentum", "0:0.9"], "'--momentum': '0:0.9' must be a number"),
-    "a range of half a count": (["ensemble", "--momentum", "0:1:2.5"], "'--momentum': '0:1:2.5' must be a number"),
+    "a list with a gap": (["ensemble", "--momentum", "0.1,,0.5"], "--momentum='0.1,,0.5' must be a finite number"),
+    "a range without a count": (["ensemble", "--momentum", "0:0.9"], "--momentum='0:0.9' must be a finite number"),
+    "a range of half a count": (
+        ["ensemble", "--momentum", "0:1:2.5"],
+        "--momentum='0:1:2.5' must be a finite num",
+    ),
     "a range of one": (["ensemble", "--momentum", "0:0.9:1"], "'0:0.9:1' must go from one number to another"),
     "a range to where it began": (["ensemble", "--momentum", "0.9:0.9:3"], "and have a count from 2 to 10000"),
-    "a range to infinity": (["ensemble", "--learning-rate", "0:inf:3"], "inf is not a finite number"),
-    "a rate beyond 32 bits": (["ensemble", "--learning-rate", "1e39"], "1e+39 is not a finite float32"),
+    "a rate beyond float32": (
+        ["ensemble", "--learning-rate", "1e39"],
+        "='1e39' must be a finite number of float32",
+    ),
     "a rate twice": (
         ["ensemble", "--learning-rate", "0.1", "--learning-rate", "0:0.2:3"],
-        "'--learning-rate': 0.1 is given twice; each value may be given once",
+        "--learning-rate=[0.1, 0.0, 0.1, 0.2] must hold each value once, in float32",
     ),
-    "two rates that are one": (
-        ["ensemble", "--learning-rate", "0.1,0.100000000001"],
-        "0.100000000001 and 0.1 are the same float32",
+    "two rates that are one": (["ensemble", "--learning-rate", "0.1,0.100000000001"], "must hold each value once"),
+    "a size twice": (
+        ["ensemble", "--hidden-units", "2,3,2"],
+        "--hidden-units=[2, 3, 2] must hold each value once",
     ),
-    "a size twice": (["ensemble", "--hidden-units", "2,3,2"], "'--hidden-units': 2 is given twice"),
-    "a size of none": (["ensemble", "--hidden-units", "2,0"], "'--hidden-units': 0 must be between 1 and 1024"),
-    "sizes in words": (
-        ["ensemble", "--hidden-units", "two"],
-        "'--hidden-units': 'two' must be an integer, or a list such as 2,3,4",
-    ),
+    "a size of none": (["ensemble", "--hidden-units", "2,0"], "--hidden-units=0 must be between 1 and 1024"),
+    "sizes in words": (["ensemble", "--hidden-units", "two"], "--hidden-units='two' must be an integer"),
     "momenta for adam": (
         ["ensemble", "--optimizer", "adam", "--momentum", "0:0.9:3"],
-        "the optimizer adam takes none",
+        "--momentum: the optimizer adam takes learning_rate, b1, ",
     ),
+    "two faults": (["ensemble", "--epochs", "0", "--stop", "now"], "--stop='now' must be one of never, solved"),
     "too many combinations": (
         ["ensemble", "--learning-rate", "0:1:101", "--momentum", "0:0.9:100"],
         "name 10,100 combinations; at most 10,000 are allowed",
@@ -217,18 +213,15 @@ WRONG = {
     "several rates for one network": (["train", "--learning-rate", "0.1,0.5"], "'--learning-rate'"),
     "an unknown task": (
         ["ensemble", "--task", "and"],
-        "'--task': 'and' must be xor, parity:3, or the outputs of a truth table such as 0110",
+        "--task='and' must be xor, parity:3, or the outputs of a truth table such as 0110",
     ),
     "parity of too many": (["ensemble", "--task", "parity:9"], "'parity:9' must be parity:N with N from 1 to 8"),
     "parity of none": (["ensemble", "--task", "parity:0"], "'parity:0' must be parity:N with N from 1 to 8"),
     "a table of three": (["ensemble", "--task", "011"], "'011' has 3 digits; a truth table has 2, 4, 8, … 256"),
     "an unknown stop": (["ensemble", "--stop", "solvd"], "--stop='solvd' must be one of never, solved"),
-    "seeds in words": (
-        ["ensemble", "--seeds", "ten"],
-        "'--seeds': 'ten' must be a count such as 10000, or a range",
-    ),
-    "no seeds": (["ensemble", "--seeds", "0"], "'--seeds': '0' must name at least one seed"),
-    "a backward range": (["ensemble", "--seeds", "9:5"], "'--seeds': '9:5' must name at least one seed"),
+    "seeds in words": (["ensemble", "--seeds", "ten"], "--seeds='ten' must be a count such as 10000, or a range"),
+    "no seeds": (["ensemble", "--seeds", "0"], "--seeds='0' must name at least one seed"),
+    "a backward range": (["ensemble", "--seeds", "9:5"], "--seeds='9:5' must name at least one seed"),
     "seeds over 2^32": (["ensemble", "--seeds", "4294967297"], "all of them from 0 to 4294967295"),
     "a figure of no kind": (["ensemble", "--plot", "a.gif"], "'--plot': 'a.gif' must end in .png, .pdf or .svg"),
     "a figure nowhere": (["train", "--plot", "no/where/a.png"], "must be a file in an existing folder"),
@@ -238,11 +231,11 @@ WRONG = {
     ),
     "all held out": (
         ["ensemble", "--validation-split", "1"],
-        "'--validation-split': 1.0 must be between 0 and 1.",
+        "--validation-split=1.0 must be a number between 0 and 1.",
     ),
     "a batch larger than what is left": (
         ["ensemble", "--validation-split", "0.25", "--batch-size", "4"],
-        "'--batch-size': 4 must be between 1 and 3, the rows to train on",
+        "--batch-size=4 must be between 1 and n=3",
     ),
     "a report on a folder": (["ensemble", "--json", "."], "'--json': '.' must be a file"),
     "a network with nothing to explain": (["info", "--optimizer", "adam"], "--optimizer=adam is for --explain"),
@@ -252,66 +245,12 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_options_end_in_one_line_and_exit_code_2(name):
     args, text = WRONG[name]
-    jax.devices()  # JAX has begun, whichever tests this process ran before
     result = run(*args)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert text in result.stderr
     assert result.stderr.startswith("xorjax: ")
     assert result.stderr.count("\n") == 1
-
-
-def test_seeds_are_a_count_or_a_range():
-    assert parse_seeds("10000") == range(10_000)
-    assert parse_seeds("5:900") == range(5, 900)
-    assert parse_seeds("4294967295:4294967296") == range(2**32 - 1, 2**32)
-
-
-NUMBERS = {
-    "0.1": [0.1],
-    "0.5,0.1": [0.5, 0.1],
-    "0:0.9:10": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-    "4:1:4": [4.0, 3.0, 2.0, 1.0],
-    "-1e-3:1e-3:3": [-0.001, 0.0, 0.001],
-}
-
-
-@pytest.mark.parametrize("text", NUMBERS)
-def test_numbers_are_one_a_list_or_evenly_spaced(text):
-    assert list(parse_numbers(text)) == NUMBERS[text]
-
-
-def test_a_range_ends_exactly_where_it_says():
-    first, *_, last = parse_numbers("0.12345678901234567:0.98765432109876543:4")
-    assert (first, last) == (0.12345678901234567, 0.98765432109876543)
-
-
-def test_hidden_units_are_a_number_or_a_list():
-    assert [parse_hidden_units(text) for text in ("3", "2,3,1024")] == [(3,), (2, 3, 1024)]
-
-
-def test_the_uses_of_an_option_are_joined_in_order():
-    assert joined([(0.5, 0.1), (0.3,)]) == [0.5, 0.1, 0.3]
-    assert joined(None) is None
-    with pytest.raises(BadParameter, match=r"0\.1 is given twice"):
-        joined([(0.5, 0.1), (0.1,)])
-
-
-TASKS = {
-    "xor": xj.xor(),
-    "parity:1": xj.parity(1),
-    "parity:8": xj.parity(8),
-    "01": xj.truth_table([0, 1]),
-    "00010111": xj.truth_table([0, 0, 0, 1, 0, 1, 1, 1]),
-}
-
-
-@pytest.mark.parametrize("text", TASKS)
-def test_a_task_is_xor_parity_or_a_truth_table(text):
-    task = parse_task(text)
-    assert task.name == text
-    np.testing.assert_array_equal(task.batch.x, TASKS[text].x)
-    np.testing.assert_array_equal(task.batch.y, TASKS[text].y)
 
 
 def test_a_process_ends_with_the_report_alone_on_stdout():

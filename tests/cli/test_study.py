@@ -309,7 +309,7 @@ def browsed(path, folder):
 
 WRONG = {
     "no store": (["run"], "--store, or store in the file, must say where"),
-    "a file and options": (["run", "PLAN", "--epochs", "3"], "--epochs and a file are given"),
+    "a file and options": (["run", "PLAN", "--epochs", "3"], "--epochs and the file "),
     "a file that is not there": (["run", "no.toml", "--store", "a"], "no.toml"),
     "an unknown optimizer": (["run", "--optimizer", "sdg", "--store", "a"], "did you mean 'sgd'?"),
     "a worker of none": (["run", "--store", "STORE", "--seeds", "3", "--worker", "0/3"], "worker[0]=0 must be"),

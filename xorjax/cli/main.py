@@ -4,6 +4,7 @@ import math
 import platform
 import time
 from contextlib import closing, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,22 +17,7 @@ from rich.progress import TextColumn
 
 import xorjax as xj
 from xorjax.cli import study
-from xorjax.cli.terminal import (
-    OneLineErrors,
-    deliver,
-    end_if_interrupted,
-    end_interrupted,
-    heeded_interrupts,
-    training_bar,
-)
-from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, choose_engine
-from xorjax.ensembles.members import MAX_SEED
-from xorjax.ensembles.rounds import iter_rounds
-from xorjax.reports import report, sweep_report
-from xorjax.reports import sweep as sweeps
-from xorjax.studies.live import live_bar
-from xorjax.studies.options import (
-    MAX_COMBINATIONS,
+from xorjax.cli.options import (
     BatchSize,
     Epochs,
     HiddenUnits,
@@ -42,156 +28,211 @@ from xorjax.studies.options import (
     Momentum,
     Optimizer,
     Plot,
-    RowsOfUpdate,
     Seeds,
     Sizes,
     Stop,
-    TaskOption,
+    TaskName,
     ValidationSplit,
-    chosen,
-    rows_of_update,
-    within,
+    build_plan_from_options,
+    refuse_wrong_values,
 )
-from xorjax.studies.setups import Setup, set_up
-from xorjax.training.stopping import RULES
+from xorjax.cli.terminal import (
+    OneLineErrors,
+    defer_interrupts,
+    deliver,
+    describe_outcome,
+    exit_if_unfinished,
+    exit_interrupted,
+    live_bar,
+    training_bar,
+)
+from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, choose_engine
+from xorjax.ensembles.members import MAX_SEED
+from xorjax.ensembles.rounds import iter_rounds
+from xorjax.networks.models import summary
+from xorjax.reports import report, sweep_report
+from xorjax.reports import sweep as sweeps
+from xorjax.studies.parsing import parse_integer, parse_sizes
+from xorjax.studies.plan import MAX_HIDDEN_UNITS, Plan, Setup, build_setup
+from xorjax.training.records import Record
+from xorjax.training.results import Result
 
 CURVE_POINTS = 500
-RATE = {"learning_rate": 0.1}  # of a network that is explained; its value does not matter
-
+MAX_COMBINATIONS = 10_000  # of hyper-parameters and sizes: the report has an entry for each
+RATE = {"learning_rate": 0.1}  # of the network that `info --explain` explains; its value does not matter
+GLOSSARY = """\b
+A member is one network of an ensemble, named by its seed and its hyper-parameters (learning rate, momentum, …).
+A network is solved when all patterns are right and its loss is below 0.01.
+An engine is a way to train many members at once; lanes puts each member in one lane of the vector units.
+net-steps/s are updates of one network per second, summed over all members.
+"""
 
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Train the XOR network of the tutorials: once, or ten thousand times.",
+    epilog=GLOSSARY,
 )
 app.add_typer(study.app, name="study")
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(version("xorjax"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def train(
-    seed: Annotated[int, typer.Option(callback=within(0, MAX_SEED), help="The seed that names the network.")] = 7,
-    learning_rate: LearningRate = 0.01,
+    seed: Annotated[str, typer.Option(metavar="N", help="The seed that names the network.")] = "7",
+    learning_rate: LearningRate = None,
     momentum: Momentum = None,
-    epochs: Epochs = 100_000,
-    optimizer: Optimizer = "sgd",
-    hidden_units: HiddenUnits = 2,
-    batch_size: BatchSize = 4,
+    epochs: Epochs = None,
+    optimizer: Optimizer = None,
+    hidden_units: HiddenUnits = None,
+    batch_size: BatchSize = None,
     plot: Plot = None,
 ) -> None:
-    """The tutorial: train one network on XOR, and see what it predicts."""
-    every = -(-epochs // CURVE_POINTS)
-    batch, hparams = xj.xor(), {"learning_rate": learning_rate}
-    if momentum is not None:
-        hparams["momentum"] = momentum
-    setup = set_up(batch, hparams, optimizer, hidden_units, epochs, batch_size=batch_size, record_every=every)
-    trainer = setup.trainer
+    """Train one network on XOR, as the tutorial does, and show its predictions."""
+    given = {
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "epochs": epochs,
+        "optimizer": optimizer,
+        "hidden_units": hidden_units,
+        "batch_size": batch_size,
+    }
+    with refuse_wrong_values():
+        number = parse_integer("--seed", seed, 0, MAX_SEED)
+    plan = build_plan_from_options(**given)
+    every = -(-plan.options["epochs"] // CURVE_POINTS)
+    setup = build_setup({**plan.options, "record_every": every}, plan.first_hparams)
     console = Console(highlight=False)
-    state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
-    console.print(xj.summary(state.params), soft_wrap=True)
-
-    advance = jax.jit(trainer.run_epochs)
-
-    def train_on(epochs: Any) -> xj.training.EpochMetrics | None:
-        nonlocal state
-        state, found = jax.block_until_ready(advance(state, hparams, epochs))
-        return found
-
-    epoch = 0
-    records: list[xj.training.Record] = []
-    shown = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
-    with suppress(KeyboardInterrupt), heeded_interrupts() as heed, live_bar(shown) as progress:
-        bar = progress.add_task(f"seed {seed}", total=epochs, loss=math.nan, accuracy=math.nan)
-        for done in iter_rounds(trainer, train_on):
-            epoch = done.epoch
-            if done.records is not None:
-                records.append(done.records)
-            loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
-            progress.update(bar, completed=epoch, loss=loss, accuracy=accuracy)
-            heed()
-    result = jax.device_get(jax.jit(trainer.finish)(state, hparams))
-
-    for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
-        bits = " ".join(str(int(bit)) for bit in pattern)
-        console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
-    outcome = xj.Outcome(int(result.outcome)).name.lower()
-    since = f" since epoch {result.solved_epoch:,}" if outcome == "solved" else ""
-    console.print(
-        f"{outcome}{since}: loss {result.loss:.6g}, accuracy {result.accuracy:.2f} after {result.epochs:,} epochs"
-    )
+    result, records = _train_one(console, setup, number, plan.first_hparams)
+    _print_result(console, setup.batch, result)
     if plot is not None and records:
         from xorjax.reports import figures
 
-        figures.training(plot, setup.model, batch, result, records, every)
-    if epoch < epochs:
-        end_interrupted(f"after {result.epochs:,} of {epochs:,} epochs")
+        figures.training(plot, setup.model, setup.batch, result, records, every)
+    if result.epochs < setup.trainer.epochs:
+        exit_interrupted(f"after {result.epochs:,} of {setup.trainer.epochs:,} epochs")
+
+
+def _train_one(
+    console: Console, setup: Setup, seed: int, hparams: dict[str, float]
+) -> tuple[Result, list[Record]]:
+    """Train one network with a live display of its loss; return its result so far and its records."""
+    trainer = setup.trainer
+    state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
+    console.print(summary(state.params), soft_wrap=True)
+    run_epochs = jax.jit(trainer.run_epochs)
+
+    def train_on(epochs: Any) -> xj.training.EpochMetrics | None:
+        nonlocal state
+        state, metrics = jax.block_until_ready(run_epochs(state, hparams, epochs))
+        return metrics
+
+    records: list[Record] = []
+    column = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
+    with suppress(KeyboardInterrupt), defer_interrupts() as check_interrupt, live_bar(column) as progress:
+        bar = progress.add_task(f"seed {seed}", total=trainer.epochs, loss=math.nan, accuracy=math.nan)
+        for done in iter_rounds(trainer, train_on):
+            if done.records is not None:
+                records.append(done.records)
+            loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
+            progress.update(bar, completed=done.epoch, loss=loss, accuracy=accuracy)
+            check_interrupt()
+    return jax.device_get(jax.jit(trainer.finish)(state, hparams)), records
+
+
+def _print_result(console: Console, batch: xj.Batch, result: Result) -> None:
+    for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
+        bits = " ".join(str(int(bit)) for bit in pattern)
+        console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
+    console.print(describe_outcome(result), soft_wrap=True)
 
 
 @app.command()
 def ensemble(
-    seeds: Seeds = "10000",  # type: ignore[assignment]  # typer parses defaults too
-    task: TaskOption = "xor",  # type: ignore[assignment]
-    learning_rate: LearningRates = ("0.01",),  # type: ignore[assignment]
+    seeds: Seeds = None,
+    task: TaskName = None,
+    learning_rate: LearningRates = None,
     momentum: Momenta = None,
-    epochs: Epochs = 100_000,
-    optimizer: Optimizer = "sgd",
-    hidden_units: Sizes = ("2",),  # type: ignore[assignment]
-    batch_size: RowsOfUpdate = None,
-    stop: Stop = "never",
+    epochs: Epochs = None,
+    optimizer: Optimizer = None,
+    hidden_units: Sizes = None,
+    batch_size: BatchSize = None,
+    stop: Stop = None,
     validation_split: ValidationSplit = None,
     json_file: Json = None,
     plot: Plot = None,
 ) -> None:
-    """The main job: train one network for each of many seeds, and see how they end.
+    """The main job: train one network for each of many seeds, and report how they end.
 
-    With several learning rates, momenta or numbers of hidden units: every seed at each combination of them.
+    With several learning rates, momenta or numbers of hidden units, every seed is trained at each combination of
+    them. A member is one of these networks; net-steps/s are updates of one network per second, over all members.
     """
-    batch, held_out = task.batch, None
-    if validation_split is not None:
-        batch, held_out = xj.tasks.split(task.batch, validation_split)
-    rows = len(batch.x)
     if json_file is not None and json_file == plot:
         raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
-    rows_of_update(batch_size, batch)
-    chosen("--stop", stop, RULES)
-    hparams = {"learning_rate": learning_rate, **({"momentum": momentum} if momentum else {})}
-    combinations = math.prod(map(len, [*hparams.values(), hidden_units]))
+    given = {
+        "seeds": seeds,
+        "task": task,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "epochs": epochs,
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "stop": stop,
+        "validation_split": validation_split,
+    }
+    with refuse_wrong_values():
+        sizes = parse_sizes("--hidden-units", hidden_units or ["2"], MAX_HIDDEN_UNITS)
+    plan = build_plan_from_options(**given, hidden_units=sizes[0])
+    hparams = {name: value if isinstance(value, list) else [value] for name, value in plan.axes.items()}
+    combinations = math.prod(map(len, [*hparams.values(), sizes]))
     if combinations > MAX_COMBINATIONS:
         raise typer.BadParameter(
             f"--learning-rate, --momentum and --hidden-units name {combinations:,} combinations; at most "
             f"{MAX_COMBINATIONS:,} are allowed."
         )
-    first = {name: values[0] for name, values in hparams.items()}
-    setups = {
-        units: set_up(
-            batch, first, optimizer, units, epochs, batch_size=batch_size, stop=stop, validation=held_out
-        )
-        for units in hidden_units
-    }
-    networks = [setup.network for setup in setups.values()]
-    settings = {
-        "seeds": [seeds.start, seeds.stop],
-        "task": task.name,
-        "network": networks[0],
-        "optimizer": optimizer,
-        "learning_rate": first["learning_rate"],
-        "momentum": first.get("momentum"),
-        "epochs": epochs,
-        "batch_size": batch_size or rows,
-        "stop": stop,
-        "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
-    }
-    updates = -(-rows // settings["batch_size"])
+    setups = {units: build_setup({**plan.options, "hidden_units": units}, plan.first_hparams) for units in sizes}
+    settings, updates = _describe_settings(plan, setups[sizes[0]]), setups[sizes[0]].updates
     if combinations == 1:
-        setup = setups[hidden_units[0]]
-        finished = _one_combination(setup, seeds, first, settings, updates, json_file, plot)
+        setup, first = setups[sizes[0]], plan.first_hparams
+        finished = _one_combination(setup, plan.seeds, first, settings, updates, json_file, plot)
     else:
         several = {name: values for name, values in hparams.items() if len(values) > 1}
         trainers = {units: setup.trainer for units, setup in setups.items()}
-        swept = sweeps.sweep(trainers, seeds, hparams, held_out is not None)
+        swept = sweeps.sweep(trainers, plan.seeds, hparams, setups[sizes[0]].held_out is not None)
+        networks = [setup.network for setup in setups.values()]
         finished = _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
-    end_if_interrupted(finished, len(seeds) * combinations)
+    exit_if_unfinished(finished, len(plan.seeds) * combinations)
+
+
+def _describe_settings(plan: Plan, setup: Setup) -> dict[str, Any]:
+    """Return the settings that a report names, in types that JSON has."""
+    options, held_out = plan.options, setup.held_out
+    return {
+        "seeds": [plan.seeds.start, plan.seeds.stop],
+        "task": options["task"],
+        "network": setup.network,
+        "optimizer": options["optimizer"],
+        "learning_rate": plan.first_hparams["learning_rate"],
+        "momentum": plan.first_hparams.get("momentum"),
+        "epochs": options["epochs"],
+        "batch_size": options["batch_size"] or len(setup.batch.x),
+        "stop": options["stop"],
+        "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
+    }
 
 
 def _one_combination(
@@ -203,8 +244,8 @@ def _one_combination(
     json_file: Path | None,
     plot: Path | None,
 ) -> int:
-    """Trains and reports; how many members finished."""
-    blocks: list[xj.Result] = []
+    """Train and report; return how many members finished."""
+    blocks: list[Result] = []
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
@@ -237,7 +278,7 @@ def _sweep(
     json_file: Path | None,
     plot: Path | None,
 ) -> int:
-    """Trains and reports; how many members finished."""
+    """Train and report; return how many members finished."""
     gathered: sweeps.Gathered | None = None
     begun = time.perf_counter()
     with (
@@ -266,33 +307,37 @@ def _sweep(
 @app.command()
 def info(
     explain: Annotated[
-        bool, typer.Option("--explain", help="Which engine would train a network on each platform, and why.")
+        bool, typer.Option("--explain", help="Say which engine would train a network on each platform, and why.")
     ] = False,
-    task: TaskOption = "xor",  # type: ignore[assignment]
-    optimizer: Optimizer = "sgd",
-    hidden_units: HiddenUnits = 2,
-    batch_size: RowsOfUpdate = None,
-    stop: Stop = "never",
+    task: TaskName = None,
+    optimizer: Optimizer = None,
+    hidden_units: HiddenUnits = None,
+    batch_size: BatchSize = None,
+    stop: Stop = None,
 ) -> None:
-    """Versions, devices, and the engines that are available here; with --explain, of the network that is named."""
-    if not explain:
-        given = ("task", task.name, "xor"), ("optimizer", optimizer, "sgd"), ("hidden-units", hidden_units, 2)
-        for option, value, default in (*given, ("batch-size", batch_size, None), ("stop", stop, "never")):
-            if value != default:
-                raise typer.BadParameter(f"--{option}={value} is for --explain.")
+    """Print versions, devices, and the engines (ways to train many networks at once) that are available here."""
+    given = {
+        "task": task,
+        "optimizer": optimizer,
+        "hidden_units": hidden_units,
+        "batch_size": batch_size,
+        "stop": stop,
+    }
+    for name, value in given.items():
+        if value is not None and not explain:
+            raise typer.BadParameter(f"--{name.replace('_', '-')}={value} is for --explain.")
+    plan = build_plan_from_options(**given, epochs=1)
     console = Console(highlight=False)
-    for name, version in {"python": platform.python_version(), **report.versions()}.items():
-        console.print(f"{name:<10} {version}")
-    for name, version in {"optax": optax.__version__, "numpy": np.__version__}.items():
-        console.print(f"{name:<10} {version}")
+    for name, value in {"python": platform.python_version(), **report.versions()}.items():
+        console.print(f"{name:<10} {value}")
+    for name, value in {"optax": optax.__version__, "numpy": np.__version__}.items():
+        console.print(f"{name:<10} {value}")
     console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
     console.print(f"{'engines':<10} {', '.join(available_engines())}")
     if not explain:
         return
-    chosen("--stop", stop, RULES)
-    rows_of_update(batch_size, task.batch)
-    setup = set_up(task.batch, RATE, optimizer, hidden_units, 1, batch_size=batch_size, stop=stop)
-    console.print(f"\n{setup.network} on {task.name}, {optimizer}:")
+    setup = build_setup(plan.options, RATE)
+    console.print(f"\n{setup.network} on {plan.options['task']}, {plan.options['optimizer']}:")
     for kind in ("cpu", *KERNEL_BACKENDS):
         engine, why = choose_engine("auto", setup.trainer, RATE, platform=kind)
         console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)

@@ -4,26 +4,39 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import jax
 import numpy as np
 import typer
 
-from xorjax.cli.terminal import end_interrupted, heeded_interrupts
+from xorjax.cli.options import (
+    BatchSize,
+    Epochs,
+    HiddenUnits,
+    LearningRates,
+    Momenta,
+    Optimizer,
+    Seeds,
+    Stop,
+    TaskName,
+    build_plan_from_options,
+    check_writable,
+)
+from xorjax.cli.terminal import defer_interrupts, describe_outcome, exit_interrupted, live_bar
 from xorjax.statistics.arrays import percent
-from xorjax.studies.live import live_bar
-from xorjax.studies.options import writable
-from xorjax.studies.plan import Plan, PlanError, checked, from_store, kept, read_file, setup_of
+from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
 from xorjax.studies.progress import NOTHING, Progress, duration, shown, solved
-from xorjax.studies.setups import Setup
-from xorjax.training.results import Outcome
 from xorjax.training.trainer import Trainer
 
-if TYPE_CHECKING:  # what is imported where it is used: ensembles need no zarr
+if TYPE_CHECKING:  # imported where they are used: ensembles need no zarr
     from xorjax.studies.store.shards import Stored
     from xorjax.studies.verify import Verified
 
-app = typer.Typer(no_args_is_help=True, help="Labelled grids of members, in a store that loses nothing.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Train every seed at every combination of hyper-parameters, into a store that loses nothing.",
+)
 
 Where = Annotated[str, typer.Argument(metavar="STORE", help="The store of the study: a folder, or a URL.")]
 
@@ -33,90 +46,85 @@ def run(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="The study, as TOML.", exists=True, dir_okay=False)
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Where to: a folder, or a URL.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="N|FROM:TO", help="Without a file, what would be in it:")
+    store: Annotated[str | None, typer.Option(help="Where the study is stored: a folder, or a URL.")] = None,
+    seeds: Seeds = None,
+    task: TaskName = None,
+    learning_rate: LearningRates = None,
+    momentum: Momenta = None,
+    epochs: Epochs = None,
+    optimizer: Optimizer = None,
+    hidden_units: HiddenUnits = None,
+    batch_size: BatchSize = None,
+    stop: Stop = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Which results are stored, such as loss; repeatable. All but params."),
     ] = None,
-    task: Annotated[str | None, typer.Option(metavar="xor|parity:N|TABLE")] = None,
-    learning_rate: Annotated[str | None, typer.Option(metavar="X|X,Y|FROM:TO:COUNT")] = None,
-    momentum: Annotated[str | None, typer.Option(metavar="X|X,Y|FROM:TO:COUNT")] = None,
-    epochs: Annotated[int | None, typer.Option()] = None,
-    optimizer: Annotated[str | None, typer.Option()] = None,
-    hidden_units: Annotated[int | None, typer.Option()] = None,
-    batch_size: Annotated[int | None, typer.Option()] = None,
-    stop: Annotated[str | None, typer.Option(metavar="never|solved")] = None,
-    keep: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeatable.")] = None,
     worker: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Do the I-th of every N units alone, as of a job array.")
+        str | None,
+        typer.Option(metavar="I/N", help="Train the I-th of N parts, as in a job array."),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="If the store holds another study, show how the programs differ.")
+    ] = False,
 ) -> None:
-    """Train a study, or what is still missing of it; as many processes as wished may do so at once."""
-    of_axes = {"learning_rate": learning_rate, "momentum": momentum}
-    given: dict[str, Any] = {
-        "seeds": seeds if seeds is None or not seeds.isdecimal() else int(seeds),
+    """Train a study, or the members (networks) that are still missing of it.
+
+    The study is a TOML file, or options. Several processes may train the same study at once.
+    """
+    given = {
+        "seeds": seeds,
         "task": task,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
         "epochs": epochs,
         "optimizer": optimizer,
         "hidden_units": hidden_units,
         "batch_size": batch_size,
         "stop": stop,
         "keep": keep,
-        "axes": {name: _numbers(value) for name, value in of_axes.items() if value is not None} or None,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    plan = _plan(file, given)
+    plan = build_plan_from_options(**given) if file is None else _read_plan(file, given)
     where = plan.store if store is None else store
     if where is None:
         raise typer.BadParameter("--store, or store in the file, must say where the study is to be kept.")
-    setup = setup_of(plan.how, plan.firsts)
-    updates = -(-len(setup.batch.x) // (plan.how["batch_size"] or len(setup.batch.x)))
-    _run(setup.trainer, plan, where, worker, updates)
+    _train(plan, where, worker, verbose)
 
 
-def _plan(file: Path | None, given: dict[str, Any]) -> Plan:
+def _read_plan(file: Path, given: dict[str, object]) -> Plan:
+    if options := [name.replace("_", "-") for name, value in given.items() if value is not None]:
+        raise typer.BadParameter(
+            f"--{options[0]} and the file {str(file)!r} are given; set {options[0]} in the file."
+        )
     try:
-        if file is not None:
-            if given:
-                option = next(iter(given)).replace("_", "-")
-                raise typer.BadParameter(f"--{option} and a file are given; what {str(file)!r} says, say there.")
-            return read_file(file)
-        plan, problems = checked(given)
-    except PlanError as error:
-        _refuse(str(error))
-    if plan is None:
-        raise typer.BadParameter("; ".join(problem.what for problem in problems))
-    return plan
+        return read_plan(file)
+    except ValueError as error:
+        _refuse(error)
 
 
-def _refuse(what: str) -> NoReturn:
-    typer.echo(f"xorjax: {what}", err=True)
+def _refuse(error: ValueError | str) -> NoReturn:
+    typer.echo(f"xorjax: {error}", err=True)
     raise typer.Exit(2)
 
 
-def _numbers(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: int) -> None:
+def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
     from xorjax.studies.run import complete
 
-    at = NOTHING
-    begun = time.perf_counter()
-    each, unit = (plan.how["epochs"] * updates, "net-steps/s") if plan.how["stop"] == "never" else (1, "members/s")
+    setup = build_setup(plan.options, plan.first_hparams)
+    never_stops, steps = plan.options["stop"] == "never", plan.options["epochs"] * setup.updates
+    each, unit = (steps, "net-steps/s") if never_stops else (1, "members/s")
+    at, begin = NOTHING, time.perf_counter()
     try:
-        with heeded_interrupts() as heed, shown(each, unit) as show:
+        with defer_interrupts() as check_interrupt, shown(each, unit) as show:
 
             def note(progress: Progress) -> None:
                 nonlocal at
                 at = progress
-                heed()
+                check_interrupt()
                 show(progress)
 
             complete(
-                trainer,
+                setup.trainer,
                 plan.seeds,
                 plan.axes,
                 store=where,
@@ -124,29 +132,36 @@ def _run(trainer: Trainer, plan: Plan, where: str, worker: str | None, updates: 
                 unit=plan.unit,
                 worker=worker,
                 progress=note,
-                plan=kept(plan),
+                plan=to_store(plan),
             )
     except KeyboardInterrupt:
-        of_all = f"{at.committed:,} of {at.total:,} members are committed in {where}"
-        waiting = f"another process makes or extends the study in {where}"
-        end_interrupted(f"{of_all if at.total else waiting}; the same command goes on with it")
+        committed = f"{at.committed:,} of {at.total:,} members are committed in {where}"
+        waiting = f"another process creates or extends the study in {where}"
+        exit_interrupted(f"{committed if at.total else waiting}; the same command continues it")
     except ValueError as error:
-        _refuse(str(error))
-    seconds = time.perf_counter() - begun
-    share = "" if worker is None else " of its share"
-    of_all = f"{at.committed:,} of {at.total:,} members{share}, {solved(at)}"
-    print(f"{where}: {of_all}; {at.trained:,} trained in {seconds:.1f} s")
+        _refuse_study(error, verbose)
+    seconds = time.perf_counter() - begin
+    part = "" if worker is None else " of its part"
+    committed = f"{at.committed:,} of {at.total:,} members{part}, {solved(at)}"
+    print(f"{where}: {committed}; {at.trained:,} trained in {seconds:.1f} s")
+
+
+def _refuse_study(error: ValueError, verbose: bool) -> NoReturn:
+    """Print why a study is refused; the lines in which two programs differ only if they are asked for."""
+    program = getattr(error, "program", "")
+    more = f"\n{program}" if verbose else "\n--verbose shows how the programs differ."
+    _refuse(f"{error}{more if program else ''}")
 
 
 @app.command()
 def status(
     store: Where,
-    json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """How far a study is: members, rate, time left, workers."""
+    """Print how far a study is: members, rate, time left, workers."""
     from xorjax.studies.status import status_of
 
-    stored = _found(store)
+    stored = _open_store(store)
     found = status_of(stored)
     if json_:
         print(json.dumps(found._asdict(), indent=1))
@@ -164,29 +179,29 @@ def status(
         print(f"at work: {worker}, {units} units")
 
 
-def _found(store: str) -> "Stored":
+def _open_store(store: str) -> "Stored":
     from xorjax.studies.store import manifest as roots
 
     try:
         return roots.found_in(store)
     except ValueError as error:
-        _refuse(str(error))
+        _refuse(error)
 
 
 @app.command()
 def verify(
     store: Where,
-    sample: Annotated[int, typer.Option(min=0, max=2**20, help="Members that are trained again.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Which members: another seed draws others.")] = 0,
-    repair_: Annotated[bool, typer.Option("--repair", help="Train anew what is damaged.")] = False,
+    sample: Annotated[int, typer.Option(help="How many members are trained again.")] = 64,
+    seed: Annotated[int, typer.Option(help="Draws these members.")] = 0,
+    repair_: Annotated[bool, typer.Option("--repair", help="Train damaged members again.")] = False,
 ) -> None:
-    """Read every file of a study, and train a sample of its members again: the same, bit for bit?"""
+    """Read every file of a study, train a sample of its members again, and compare bit for bit."""
     from xorjax.studies.verify import repair
 
-    stored = _found(store)
-    setup = _trained_alike(stored) if sample or repair_ else None
+    stored = _open_store(store)
+    setup = _load_same_setup(stored) if sample or repair_ else None
     trainer = setup and setup.trainer
-    found = _verified(store, trainer, sample, seed)
+    found = _verify_once(store, trainer, sample, seed)
     if repair_ and not found.is_sound:
         if found.units and trainer is None:
             _refuse(f"{len(found.units)} units can't be trained anew here.")
@@ -194,27 +209,27 @@ def verify(
         if left:
             typer.echo(f"xorjax: units {', '.join(left)} are left: another process works on them", err=True)
         if found.units and trainer is not None:
-            _again(trainer, store)
+            _train_missing(trainer, store)
         print(f"{store}: metadata are written anew, and {len(found.units) - len(left)} units trained anew")
-        found = _verified(store, trainer, sample, seed)
+        found = _verify_once(store, trainer, sample, seed)
     if not found.is_sound:
         raise typer.Exit(1)
 
 
-def _verified(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verified":
+def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verified":
     from xorjax.studies.verify import verify_study
 
-    with heeded_interrupts() as heed, live_bar() as progress:
+    with defer_interrupts() as check_interrupt, live_bar() as progress:
         bar = progress.add_task("reading")
 
         def show(done: int, total: int) -> None:
-            heed()
+            check_interrupt()
             progress.update(bar, completed=done, total=total)
 
         try:
             found = verify_study(store, trainer, sample=sample, seed=seed, progress=show)
         except ValueError as error:
-            _refuse(str(error))
+            _refuse(error)
     for line in [*found.damaged, *(f"not the same when trained again: {each}" for each in found.differing)]:
         typer.echo(f"xorjax: {line}", err=True)
     print(
@@ -224,11 +239,11 @@ def _verified(store: str, trainer: Trainer | None, sample: int, seed: int) -> "V
     return found
 
 
-def _trained_alike(stored: "Stored") -> Setup | None:
-    """What trains the members of a store again, bit for bit, or None, and a word on why."""
+def _load_same_setup(stored: "Stored") -> Setup | None:
+    """Return what trains the members of a store again, bit for bit, or None, and print why."""
     from xorjax.studies.verify import check_same
 
-    setup = _setup(stored)
+    setup = _load_setup(stored)
     if setup is not None:
         try:
             check_same(stored, setup.trainer)
@@ -238,56 +253,54 @@ def _trained_alike(stored: "Stored") -> Setup | None:
     return setup
 
 
-def _again(trainer: Trainer, store: str) -> None:
+def _train_missing(trainer: Trainer, store: str) -> None:
     from xorjax.studies.run import complete
     from xorjax.studies.store.seed_ranges import seeds_at
 
-    stored = _found(store)
+    stored = _open_store(store)
     (first, last), *more = stored.seeds
     seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"])) if more else range(first, last)
-    with heeded_interrupts() as heed, shown(1, "members/s") as show:
+    with defer_interrupts() as check_interrupt, shown(1, "members/s") as show:
 
         def note(progress: Progress) -> None:
-            heed()
+            check_interrupt()
             show(progress)
 
         axes = {**stored.values, **stored.header["shared"]}
         try:
             complete(trainer, seeds, axes, store=store, progress=note, plan=stored.header["plan"], **stored.how)
         except ValueError as error:
-            _refuse(str(error))
+            _refuse(error)
 
 
 @app.command()
 def report(
     store: Where,
     output: Annotated[
-        Path | None, typer.Option(callback=writable, help="The page; STORE.html if not said.")
+        Path | None, typer.Option(callback=check_writable, show_default="STORE.html", help="The file of the page.")
     ] = None,
 ) -> None:
     """Write one HTML page about a study, with all its figures in it."""
     from xorjax.reports.page import page_of
 
-    stored = _found(store)
+    stored = _open_store(store)
     path = output or Path(f"{Path(store).resolve().stem}.html")
     try:
-        text = page_of(stored, _trained_alike(stored))
+        text = page_of(stored, _load_same_setup(stored))
     except ValueError as error:
-        _refuse(str(error))
+        _refuse(error)
     path.write_text(text, encoding="utf-8")
     print(path)
 
 
-def _setup(stored: "Stored") -> Setup | None:
-    """What the plan in a store describes, or None, and a word on why."""
+def _load_setup(stored: "Stored") -> Setup | None:
+    """Return what the plan in a store describes, or None, and print why."""
+    first = {axis: values[0] for axis, values in stored.values.items()}
     try:
-        how = from_store(stored.header["plan"])
-    except PlanError as error:
+        return build_setup(from_store(stored.header["plan"]), {**first, **stored.header["shared"]})
+    except ValueError as error:
         typer.echo(f"xorjax: {error}", err=True)
         return None
-    return setup_of(
-        how, {**{axis: values[0] for axis, values in stored.values.items()}, **stored.header["shared"]}
-    )
 
 
 @app.command()
@@ -301,31 +314,19 @@ def replay(
     """Train one member again, and say whether it is, bit for bit, what the store has."""
     from xorjax.studies.verify import replayed
 
-    stored = _found(store)
-    setup = _setup(stored)
+    stored = _open_store(store)
+    setup = _load_setup(stored)
     if setup is None:
         raise typer.Exit(1)
-    hparams: dict[str, float] = {}
-    for each in at or []:
-        name, _, value = each.partition("=")
-        try:
-            hparams[name] = float(value)
-        except ValueError:
-            raise typer.BadParameter(
-                f"--at={each!r} must be a name and a number, as in learning_rate=0.5."
-            ) from None
-    if len(hparams) < len(at or []):
-        raise typer.BadParameter("--at names each axis once.")
+    hparams = _parse_place(at or [])
     try:
         result, differing = replayed(stored, setup.trainer, seed, hparams)
     except ValueError as error:
-        _refuse(str(error))
+        _refuse(error)
     for row, (pattern, target) in enumerate(zip(*setup.batch, strict=True)):
         outputs = ", ".join(f"{value:.8f}" for value in result.predictions[0, row])
         print(f"{' '.join(f'{value:g}' for value in pattern)} → {outputs}   (target {target[0]:g})")
-    outcome = Outcome(int(result.outcome[0])).name.lower()
-    since = f" since epoch {result.solved_epoch[0]:,}" if outcome == "solved" else ""
-    print(f"{outcome}{since}: loss {result.loss[0]:.6g} after {result.epochs[0]:,} epochs")
+    print(describe_outcome(jax.tree.map(lambda leaf: leaf[0], result._replace(params=None))))
     print(
         "not the same in the store: " + ", ".join(differing)
         if differing
@@ -333,3 +334,19 @@ def replay(
     )
     if differing:
         raise typer.Exit(1)
+
+
+def _parse_place(at: list[str]) -> dict[str, float]:
+    """Return the hyper-parameters of texts such as learning_rate=0.5."""
+    hparams: dict[str, float] = {}
+    for text in at:
+        name, _, value = text.partition("=")
+        if name in hparams:
+            raise typer.BadParameter(f"--at={text!r} gives {name} a second value.")
+        try:
+            hparams[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(
+                f"--at={text!r} must be a name and a number, as in learning_rate=0.5."
+            ) from None
+    return hparams

@@ -1,4 +1,4 @@
-"""How the command speaks to who runs it: errors in a line, live bars, a clean end where it is interrupted."""
+"""What the command shows on a terminal: errors in one line, live bars, and a clean end after Ctrl-C."""
 
 import io
 import json
@@ -13,17 +13,19 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from xorjax.studies.live import live_bar
+from xorjax.training.results import Outcome, Result
 
+TOLERANCE = 0.01  # of a solved network's loss
 INTERRUPTED = 130  # the shell's exit code for SIGINT
+ABBREVIATIONS = {"--lr": "--learning-rate", "--bs": "--batch-size", "--units": "--hidden-units"}
 
 
 class OneLineErrors(TyperGroup):
-    """Errors as one line on stderr, and exit code 2; an interrupt likewise, and 130."""
+    """The command, with errors as one line on stderr and exit code 2, and 130 after Ctrl-C."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,8 +35,8 @@ class OneLineErrors(TyperGroup):
         except OSError as error:
             typer.echo(f"xorjax: {error}", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:  # outside the work, which reports what it has finished
-            end_interrupted()
+        except KeyboardInterrupt:  # outside of training, which reports the members that finished
+            exit_interrupted()
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
@@ -43,7 +45,10 @@ class OneLineErrors(TyperGroup):
         try:
             code = super().main(*args, **kwargs)
         except TyperException as error:
-            if message := " ".join(error.format_message().split()):  # empty after the help of a bare `xorjax`
+            message = " ".join(error.format_message().split())
+            if (option := getattr(error, "option_name", "")) in ABBREVIATIONS:
+                message = f"No such option: {option}; did you mean {ABBREVIATIONS[option]}?"
+            if message:  # empty after the help of a bare `xorjax`
                 typer.echo(f"xorjax: {message}", err=True)
             sys.exit(2)
         except typer.Abort:
@@ -52,19 +57,19 @@ class OneLineErrors(TyperGroup):
 
 
 @contextmanager
-def heeded_interrupts() -> Iterator[Callable[[], None]]:
-    """A first Ctrl-C takes effect, as KeyboardInterrupt, where the function given is called; a second at once.
+def defer_interrupts() -> Iterator[Callable[[], None]]:
+    """Raise KeyboardInterrupt for a first Ctrl-C only where the function given is called; for a second at once.
 
-    In the middle of JAX's compiler it would crash the process, or be lost.
+    In the middle of JAX's compiler, an interrupt would crash the process, or be lost.
     """
     is_pressed = False
 
-    def note(*_: Any) -> None:
+    def note(*_: object) -> None:
         nonlocal is_pressed
         is_pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def heed() -> None:
+    def check_interrupt() -> None:
         if is_pressed:
             raise KeyboardInterrupt
 
@@ -73,29 +78,60 @@ def heeded_interrupts() -> Iterator[Callable[[], None]]:
     if takes_over:
         signal.signal(signal.SIGINT, note)
     try:
-        yield heed
+        yield check_interrupt
     finally:
         if takes_over:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def live_bar(*columns: ProgressColumn) -> Progress:
+    """Return a live bar on stderr, so that stdout holds only the report."""
+    first = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    return Progress(*first, *columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
 @contextmanager
 def training_bar(
-    what: str, total: int, updates: int, settings: dict[str, Any]
+    description: str, total: int, updates: int, settings: dict[str, Any]
 ) -> Iterator[Callable[[int, int], None]]:
-    """A live bar of the members finished, and how fast: in updates where all members train all epochs."""
+    """Show a live bar of the members finished, and the rate: in net-steps where all members train all epochs.
+
+    Args:
+      description: text in front of the bar.
+      total: number of members.
+      updates: updates in an epoch.
+      settings: for its "epochs" and "stop".
+
+    Yields:
+      A function of the members finished and their total, which also raises a deferred KeyboardInterrupt.
+    """
     each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     rate = TextColumn(f"{{task.fields[rate]:.2g}} {unit}")
-    with heeded_interrupts() as heed, live_bar(rate) as progress:
-        bar = progress.add_task(what, total=total, rate=0.0)
+    with defer_interrupts() as check_interrupt, live_bar(rate) as progress:
+        bar = progress.add_task(description, total=total, rate=0.0)
 
         def show(done: int, total: int) -> None:
-            heed()
-            seconds = time.perf_counter() - begun
+            check_interrupt()
+            seconds = time.perf_counter() - begin
             progress.update(bar, completed=done, total=total, rate=done * each / seconds)
 
         yield show
+
+
+def describe_outcome(result: Result) -> str:
+    """Return in words what a network ended as, and why it is not solved."""
+    outcome = Outcome(int(result.outcome))
+    since, reason = "", ""
+    if outcome == Outcome.SOLVED:
+        since = f" since epoch {result.solved_epoch:,}"
+        reason = f" (all patterns right and a loss below {TOLERANCE})"
+    elif outcome == Outcome.UNSOLVED:
+        reasons = [] if result.accuracy == 1 else ["not all patterns are right"]
+        reasons += [] if result.loss < TOLERANCE else [f"the loss is not below {TOLERANCE}"]
+        reason = f", since {' and '.join(reasons)}" if reasons else ""
+    measures = f"loss {result.loss:.6g}, accuracy {result.accuracy:.2f} after {result.epochs:,} epochs"
+    return f"{outcome.name.lower()}{since}: {measures}{reason}"
 
 
 def deliver(
@@ -105,31 +141,31 @@ def deliver(
     draw: Callable[[Path], None],
     show: Callable[[Console, dict[str, Any]], None],
 ) -> None:
-    """Writes a report and its figure, and shows the report: also where one of the others fails."""
+    """Write a report and its figure, and print the report even if one of them can't be written."""
     try:
         if json_file is not None:
             text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
-            _written("--json", json_file, lambda path: path.write_text(text, encoding="utf-8"))
+            _write("--json", json_file, lambda path: path.write_text(text, encoding="utf-8"))
         if plot is not None:
-            _written("--plot", plot, draw)
+            _write("--plot", plot, draw)
     finally:
         show(Console(highlight=False), made)
 
 
-def _written(option: str, path: Path, write: Callable[[Path], Any]) -> None:
+def _write(option: str, path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(path)
     except OSError as error:
         raise OSError(f"{option}={str(path)!r} could not be written: {error.strerror or error}") from error
 
 
-def end_if_interrupted(finished: int, total: int) -> None:
+def exit_if_unfinished(finished: int, total: int) -> None:
     if not finished:
-        end_interrupted("before any member finished")
+        exit_interrupted("before any member finished")
     if finished < total:
-        end_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
+        exit_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
 
 
-def end_interrupted(what: str = "") -> NoReturn:
+def exit_interrupted(what: str = "") -> NoReturn:
     typer.echo(f"xorjax: interrupted{what and ': '}{what}", err=True)
     raise typer.Exit(INTERRUPTED)

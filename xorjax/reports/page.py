@@ -26,7 +26,7 @@ from xorjax.statistics import Shares
 from xorjax.statistics.arrays import percent
 from xorjax.statistics.outcomes import CLASSES
 from xorjax.studies import reduce as gather
-from xorjax.studies.setups import Setup
+from xorjax.studies.plan import Setup
 from xorjax.studies.store.seed_ranges import seeds_at
 from xorjax.studies.store.shards import Stored
 from xorjax.training.results import Result

@@ -1,9 +1,8 @@
-"""A study in words: the TOML file of `xorjax study`, or its options, checked wholly before any work.
+"""A study in words: what a TOML file or the options of the command say, checked completely before any work.
 
-A plan holds names and numbers alone, so that it is kept in the store, and any member can be trained again from it.
+A plan holds names and numbers only, so a store can keep it and any member can be trained again from it.
 """
 
-import inspect
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -12,51 +11,57 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-import typer
+import optax
 
-import xorjax as xj
 from xorjax._checks import check_choice, check_integer
-from xorjax.ensembles.members import MAX_SEED
-from xorjax.networks.models import ACTIVATIONS, INITIALIZERS
+from xorjax.networks.losses import mse, sigmoid_cross_entropy
+from xorjax.networks.models import ACTIVATIONS, INITIALIZERS, Model, mlp
+from xorjax.networks.tasks import Batch, split
 from xorjax.studies.identity import data_digest
-from xorjax.studies.options import MAX_HIDDEN_UNITS, optimizers, parse_numbers, parse_seeds, parse_task
-from xorjax.studies.setups import Setup, set_up
+from xorjax.studies.parsing import (
+    find_hyper_parameters,
+    find_optimizers,
+    parse_integer,
+    parse_seeds,
+    parse_task,
+    parse_values,
+)
 from xorjax.studies.store.layout import MAX_UNIT, variables_of
-from xorjax.studies.toml_lines import lines_of
 from xorjax.training.results import Result
 from xorjax.training.stopping import RULES
-from xorjax.training.trainer import MAX_EPOCHS
+from xorjax.training.trainer import MAX_EPOCHS, Trainer, trainer
 
-LOSSES = {"mse": xj.mse, "sigmoid_cross_entropy": xj.losses.sigmoid_cross_entropy}
-MAX_AXIS = 10_000  # values
-GREATEST = float(np.finfo(np.float32).max)  # beyond it, a number is infinite where it is trained
+LOSSES = {"mse": mse, "sigmoid_cross_entropy": sigmoid_cross_entropy}
+OPTIMIZERS = find_optimizers()
+MAX_HIDDEN_UNITS = 1024
+AXES = "axes"
 
 
 class PlanError(ValueError):
-    """All that is wrong with a plan, a line each."""
+    """One fault of a plan; the message begins with the key.
 
+    Attributes:
+      key: the key that is wrong, such as "epochs" or "axes.momentum".
+    """
 
-class Problem(NamedTuple):
-    """One thing that is wrong: in which key, and what."""
-
-    key: str
-    what: str
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
 
 
 class Plan(NamedTuple):
     """A study.
 
     Attributes:
-      how: what makes the trainer: names and numbers, all of them, as a store keeps them.
+      options: all that the trainer is made from, by the keys of `TRAINER_KEYS`, as a store keeps it.
       seeds: the seeds.
-      axes: hyper-parameters, a number or a list of them each.
-      store: where, or None.
-      keep: what is kept, or None for all but the parameters.
-      unit: members that are committed as one, or None.
+      axes: hyper-parameters: a number that all members share, or the list of values of an axis.
+      store: folder or URL of the store, or None.
+      keep: the fields of `Result` that are stored, or None for all but the parameters.
+      unit: number of members that are committed together, or None for the default.
     """
 
-    how: dict[str, Any]
+    options: dict[str, Any]
     seeds: range
     axes: dict[str, float | list[float]]
     store: str | None
@@ -64,28 +69,58 @@ class Plan(NamedTuple):
     unit: int | None
 
     @property
-    def firsts(self) -> dict[str, float]:
+    def first_hparams(self) -> dict[str, float]:
         """The first value of each hyper-parameter."""
         return {name: value[0] if isinstance(value, list) else value for name, value in self.axes.items()}
 
 
-def _whole(low: int, high: int) -> Callable[[str, Any], Any]:
-    return lambda key, value: check_integer(key, value, low, high)
+class Setup(NamedTuple):
+    """What trains the members of a plan.
+
+    Attributes:
+      trainer: the trainer.
+      model: its model.
+      batch: the rows that are trained on.
+      network: the sizes of the layers, such as "2-2-1".
+      held_out: the rows held out, or None.
+      updates: updates in an epoch.
+    """
+
+    trainer: Trainer
+    model: Model
+    batch: Batch
+    network: str
+    held_out: Batch | None
+    updates: int
 
 
-def _one_of(choices: Mapping[str, Any]) -> Callable[[str, Any], Any]:
+Check = Callable[[str, Any], Any]  # check(key, value) -> the value to keep
+
+
+class Key(NamedTuple):
+    """A key of a plan: how its value is checked, and the default."""
+
+    check: Check
+    default: Any = None
+
+
+def _integer(low: int, high: int) -> Check:
+    return lambda key, value: parse_integer(key, value, low, high)
+
+
+def _choice(choices: Mapping[str, Any]) -> Check:
     return lambda key, value: (check_choice(key, value, choices), value)[1]
 
 
-def _fields(key: str, value: Any) -> Any:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+def _check_fields(key: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(field, str) for field in value):
         raise TypeError(f"{key}={value!r} must be a list of names, such as ['loss'].")
-    for i, each in enumerate(value):
-        check_choice(f"{key}[{i}]", each, dict.fromkeys(Result._fields))
+    for i, field in enumerate(value):
+        check_choice(f"{key}[{i}]", field, dict.fromkeys(Result._fields))
     return value
 
 
-def _text(key: str, value: Any) -> str:
+def _check_text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{key}={value!r} must be a text.")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
@@ -93,228 +128,219 @@ def _text(key: str, value: Any) -> str:
     return value
 
 
-def _truth(key: str, value: Any) -> bool:
+def _check_bool(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{key}={value!r} must be true or false.")
     return value
 
 
-def _share(key: str, value: Any) -> float:
+def _check_share(key: str, value: Any) -> float:
     if type(value) is not float or not 0 < value < 1:
         raise ValueError(f"{key}={value!r} must be a number between 0 and 1.")
     return value
 
 
-def _task(key: str, value: Any) -> str:
-    return parse_task(_text(key, value)).name
+def _check_task(key: str, value: Any) -> str:
+    return parse_task(key, _check_text(key, value)).name
 
 
-def _seeds(key: str, value: Any) -> range:
-    if isinstance(value, str):
-        return parse_seeds(value)
-    return range(check_integer(key, value, 1, MAX_SEED + 1))
-
-
-def _epochs(key: str, value: Any) -> list[int]:
+def _check_epochs(key: str, value: Any) -> list[int]:
     if not isinstance(value, list):
         raise TypeError(f"{key}={value!r} must be a list of epochs.")
-    return [check_integer(f"{key}[{i}]", each, 0, MAX_EPOCHS) for i, each in enumerate(value)]
+    return [check_integer(f"{key}[{i}]", epoch, 0, MAX_EPOCHS) for i, epoch in enumerate(value)]
 
 
-class _Key(NamedTuple):
-    check: Callable[[str, Any], Any]
-    default: Any = None
-
-
-HOW = {
-    "task": _Key(_task, "xor"),
-    "hidden_units": _Key(_whole(1, MAX_HIDDEN_UNITS), 2),
-    "hidden": _Key(_one_of(ACTIVATIONS), "sigmoid"),
-    "output": _Key(_one_of(ACTIVATIONS), "sigmoid"),
-    "kernel_init": _Key(_one_of(INITIALIZERS), "glorot_uniform"),
-    "loss": _Key(_one_of(LOSSES), "mse"),
-    "optimizer": _Key(_one_of(optimizers()), "sgd"),
-    "epochs": _Key(_whole(1, MAX_EPOCHS), 100_000),
-    "batch_size": _Key(_whole(1, 2**20)),
-    "shuffle": _Key(_truth, True),
-    "stop": _Key(_one_of(RULES), "never"),
-    "validation_split": _Key(_share),
-    "record_every": _Key(_whole(1, MAX_EPOCHS)),
-    "record_at": _Key(_epochs),
+TRAINER_KEYS = {
+    "task": Key(_check_task, "xor"),
+    "hidden_units": Key(_integer(1, MAX_HIDDEN_UNITS), 2),
+    "hidden": Key(_choice(ACTIVATIONS), "sigmoid"),
+    "output": Key(_choice(ACTIVATIONS), "sigmoid"),
+    "kernel_init": Key(_choice(INITIALIZERS), "glorot_uniform"),
+    "loss": Key(_choice(LOSSES), "mse"),
+    "optimizer": Key(_choice(OPTIMIZERS), "sgd"),
+    "epochs": Key(_integer(1, MAX_EPOCHS), 100_000),
+    "batch_size": Key(_integer(1, 2**20)),
+    "shuffle": Key(_check_bool, True),
+    "stop": Key(_choice(RULES), "never"),
+    "validation_split": Key(_check_share),
+    "record_every": Key(_integer(1, MAX_EPOCHS)),
+    "record_at": Key(_check_epochs),
 }
-REST = {
-    "seeds": _Key(_seeds, 10_000),
-    "store": _Key(_text),
-    "keep": _Key(_fields),
-    "unit": _Key(_whole(1, MAX_UNIT)),
+STUDY_KEYS = {
+    "seeds": Key(parse_seeds, 10_000),
+    "store": Key(_check_text),
+    "keep": Key(_check_fields),
+    "unit": Key(_integer(1, MAX_UNIT)),
 }
-AXES = "axes"
-_ONE_RECORD = {"record_every": None, "record_at": [0]}
-_FITTING = {  # in place of a key that fits none of the others: what fits them all
+KEYS = {**TRAINER_KEYS, **STUDY_KEYS}
+_RECORD_ONCE = {"record_every": None, "record_at": [0]}
+_SUBSTITUTES = {  # for keys that may conflict with others: values that conflict with none
     "batch_size": {"batch_size": None},
-    "record_every": _ONE_RECORD,
-    "record_at": _ONE_RECORD,
+    "record_every": _RECORD_ONCE,
+    "record_at": _RECORD_ONCE,
 }
 
 
-def read_file(path: Path) -> Plan:
-    """The plan in a TOML file.
+def read_plan(path: Path) -> Plan:
+    """Read the plan in a TOML file.
 
     Raises:
-      PlanError: with all that is wrong, and in which lines.
-      OSError: if it can't be read.
+      ValueError: with all faults, one in a line.
+      OSError: if the file can't be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark in front
-        given = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # of its grammar, its encoding, an integer of too many digits
-        raise PlanError(f"{path} is not TOML: {error}") from None
-    plan, problems = checked(given)
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte-order mark
+    except (ValueError, RecursionError) as error:  # of the grammar, the encoding, an integer of too many digits
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    plan, errors = build_plan(given)
     if plan is None:
-        lines = lines_of(text, AXES)
-        found = sorted((lines.get(problem.key, 0), problem.what) for problem in problems)
-        told = [f"line {line}: {what}" if line else what for line, what in found]
-        raise PlanError("\n".join([f"{path} has {len(told)} problem{'s' * (len(told) > 1)}:", *told]))
+        count = f"{len(errors)} problem{'s' * (len(errors) > 1)}"
+        raise ValueError("\n".join([f"{path} has {count}:", *map(str, errors)]))
     return plan
 
 
-def checked(given: Mapping[str, Any]) -> tuple[Plan | None, list[Problem]]:
-    """A plan from what a file or options give, or all that is wrong with it."""
-    problems: list[Problem] = []
-    found: dict[str, Any] = {}
-    keys = {**HOW, **REST}
-    for key, value in given.items():
-        if key == AXES:
-            continue
-        if key not in keys:
-            close = get_close_matches(key, [*keys, AXES], 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join([*keys, AXES])}."
-            problems.append(Problem(key, f"{key!r} is not a key of a study; {hint}"))
-            continue
+def build_plan(given: Mapping[str, Any]) -> tuple[Plan | None, list[PlanError]]:
+    """Return the plan that these keys and values describe, or None and all faults.
+
+    >>> plan, errors = build_plan({"epochs": 0, "axes": {"learning_rate": "fast"}})
+    >>> [error.key for error in errors]
+    ['epochs', 'axes.learning_rate']
+    """
+    errors: list[PlanError] = []
+    values: dict[str, Any] = {
+        name: None if key.default is None else key.check(name, key.default) for name, key in KEYS.items()
+    }
+    for name, value in given.items():
         try:
-            found[key] = keys[key].check(key, value)
-        except typer.BadParameter as error:
-            problems.append(Problem(key, f"{key}: {error.message}"))
+            if name in KEYS:
+                values[name] = KEYS[name].check(name, value)
+            elif name != AXES:
+                raise ValueError(f"{name!r} is not a key of a study; {_suggest(name, [*KEYS, AXES])}")
         except (TypeError, ValueError) as error:
-            problems.append(Problem(key, str(error)))
-    bad = {problem.key for problem in problems}
-    for name, key in keys.items():
-        if name not in found and name not in bad:
-            found[name] = key.check(name, key.default) if key.default is not None else None
-    axes = _checked_axes(given.get(AXES, {}), found.get("optimizer"), problems)
-    if problems:
-        return None, problems
-    plan = Plan({name: found[name] for name in HOW}, axes=axes, **{name: found[name] for name in REST})
-    problems = _misfits(plan)
-    return (None, problems) if problems else (plan, [])
+            errors.append(PlanError(name, str(error)))
+    is_known = "optimizer" not in {error.key for error in errors}
+    axes = _check_axes(given.get(AXES, {}), values["optimizer"] if is_known else None, errors)
+    if errors:
+        return None, errors
+    options = {name: values[name] for name in TRAINER_KEYS}
+    plan = Plan(options, axes=axes, **{name: values[name] for name in STUDY_KEYS})
+    errors = _find_conflicts(plan)
+    return (None, errors) if errors else (plan, [])
 
 
-def _misfits(plan: Plan) -> list[Problem]:
-    """What is wrong with keys that are right one by one; what is told is replaced, to see what else there is."""
-    try:
-        trainer = setup_of(plan.how, plan.firsts).trainer
-        if plan.keep is not None:
-            member = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), plan.firsts)
-            variables_of(member, plan.keep)
-    except (typer.BadParameter, TypeError, ValueError) as error:
-        what = error.message if isinstance(error, typer.BadParameter) else str(error)
-        key = next((word for word in re.findall(r"\w+", what) if word in {**HOW, **REST}), "")
-        how = {**plan.how, **_FITTING.get(key, {})}
-        return [Problem(key, what), *(_misfits(plan._replace(how=how)) if how != plan.how else [])]
-    return []
+def _suggest(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."
 
 
-def _checked_axes(given: Any, optimizer: str | None, problems: list[Problem]) -> dict[str, Any]:
+def _check_axes(given: Any, optimizer: str | None, errors: list[PlanError]) -> dict[str, float | list[float]]:
+    """Return the hyper-parameters of a plan; add to `errors`. The optimizer is None if it is not known."""
     if not isinstance(given, Mapping):
-        problems.append(Problem(AXES, f"{AXES}={given!r} must be a table, [{AXES}], of hyper-parameters."))
+        errors.append(PlanError(AXES, f"{AXES}={given!r} must be a table, [{AXES}], of hyper-parameters."))
         return {}
-    allowed = [] if optimizer is None else _hyper_parameters(optimizer)
-    axes: dict[str, Any] = {}
+    axes: dict[str, float | list[float]] = {}
     for name, value in {"learning_rate": 0.01, **given}.items():
         key = f"{AXES}.{name}"
         try:
-            if allowed and name not in allowed:
-                check_choice(AXES, name, dict.fromkeys(allowed))
-            numbers = _numbers(value)
-            several = numbers if isinstance(numbers, list) else [numbers]
-            if not several or not all(type(each) in (int, float) and abs(each) <= GREATEST for each in several):
-                raise TypeError(
-                    f"{key}={value!r} must be a number, a list of them, or a text such as '0:0.9:10', "
-                    f"none beyond {GREATEST:.3g}, the greatest of 32 bits."
-                )
-            if len(set(map(np.float32, several))) < len(several):
-                raise ValueError(f"{key}={value!r} must hold each value once, in float32.")
-            if len(several) > MAX_AXIS:
-                raise ValueError(f"{key} has {len(several)} values; {MAX_AXIS} are allowed.")
-            axes[name] = [float(each) for each in several] if isinstance(numbers, list) else float(numbers)
-        except typer.BadParameter as error:
-            problems.append(Problem(key, f"{key}: {error.message}"))
+            if optimizer is not None:
+                _check_hyper_parameter(key, name, optimizer)
+            axes[name] = parse_values(key, value)
         except (TypeError, ValueError) as error:
-            problems.append(Problem(key, str(error)))
+            errors.append(PlanError(key, str(error)))
     return axes
 
 
-def _numbers(value: Any) -> Any:
-    """What a text says: a number, that all members share, or a list of them; anything else is what it is."""
-    if not isinstance(value, str):
-        return value
-    first, *others = parse_numbers(value)
-    return [first, *others] if others else first
+def _check_hyper_parameter(key: str, name: str, optimizer: str) -> None:
+    allowed = find_hyper_parameters(OPTIMIZERS[optimizer])
+    if name not in allowed:
+        close = get_close_matches(name, allowed, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"{key}: the optimizer {optimizer} takes {', '.join(allowed)}{hint}")
 
 
-def _hyper_parameters(optimizer: str) -> list[str]:
-    """What an optimizer takes as numbers: its rate, and what has a number for a default, or may be None."""
-    _, *others = inspect.signature(optimizers()[optimizer]).parameters.values()
-    may = [each.name for each in others if isinstance(each.default, float) or each.name == "momentum"]
-    return ["learning_rate", *may]
+def _find_conflicts(plan: Plan) -> list[PlanError]:
+    """Return conflicts between individually valid keys. After each, substitute a value and look again."""
+    errors: list[PlanError] = []
+    options = plan.options
+    while True:
+        try:
+            run = build_setup(options, plan.first_hparams).trainer.run
+            if plan.keep is not None:
+                member = jax.eval_shape(run, jax.eval_shape(jax.random.key, 0), plan.first_hparams)
+                variables_of(member, plan.keep)
+            return errors
+        except (TypeError, ValueError) as error:
+            key = re.split(r"\W", str(error), maxsplit=1)[0]  # messages begin with the argument
+            errors.append(PlanError(key if key in KEYS else "", str(error)))
+            if key not in _SUBSTITUTES:
+                return errors
+            options = {**options, **_SUBSTITUTES[key]}
 
 
-def setup_of(how: Mapping[str, Any], hparams: Mapping[str, float]) -> Setup:
-    """The trainer, and what it trains, for hyper-parameters such as these.
+def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Setup:
+    """Return the trainer, and what it trains, for hyper-parameters such as these.
+
+    Args:
+      options: the options of a plan, all of `TRAINER_KEYS`.
+      hparams: hyper-parameters by name; the values do not matter.
 
     Raises:
-      TypeError, ValueError, typer.BadParameter: naming the key.
+      TypeError, ValueError: naming the key, if options do not fit together.
     """
-    batch, held_out = parse_task(how["task"]).batch, None
-    if how["validation_split"] is not None:
-        batch, held_out = xj.tasks.split(batch, how["validation_split"])
+    optimizer = options["optimizer"]
+    for name in hparams:
+        _check_hyper_parameter(f"{AXES}.{name}", name, optimizer)
+
+    def make_optimizer(h: Mapping[str, Any]) -> optax.GradientTransformation:
+        others = {name: value for name, value in h.items() if name != "learning_rate"}
+        return OPTIMIZERS[optimizer](h["learning_rate"], **others)
+
+    batch, held_out = parse_task("task", options["task"]).batch, None
+    if options["validation_split"] is not None:
+        batch, held_out = split(batch, options["validation_split"])
+    sizes = (batch.x.shape[1], options["hidden_units"], 1)
+    model = mlp(sizes, **{name: options[name] for name in ("hidden", "output", "kernel_init")})
+    by_name = ("epochs", "batch_size", "shuffle", "stop", "record_every", "record_at")
+    made = trainer(
+        model,
+        batch,
+        make_optimizer,
+        loss=LOSSES[options["loss"]],
+        validation=held_out,
+        **{name: options[name] for name in by_name},
+    )
     try:
-        return set_up(
-            batch,
-            hparams,
-            how["optimizer"],
-            how["hidden_units"],
-            how["epochs"],
-            network={name: how[name] for name in ("hidden", "output", "kernel_init")},
-            loss=LOSSES[how["loss"]],
-            validation=held_out,
-            **{name: how[name] for name in ("batch_size", "shuffle", "stop", "record_every", "record_at")},
-        )
-    except typer.BadParameter as error:  # which names an option, but files and stores have keys
-        raise typer.BadParameter(error.message.removeprefix("--")) from None
+        jax.eval_shape(made.run, jax.eval_shape(jax.random.key, 0), hparams)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{optimizer=} can't be used here: {error}") from None
+    rows = len(batch.x)
+    updates = -(-rows // (options["batch_size"] or rows))
+    return Setup(made, model, batch, "-".join(map(str, sizes)), held_out, updates)
 
 
-def kept(plan: Plan) -> dict[str, Any]:
-    """What a store keeps of a plan, in types that JSON has."""
-    batch = parse_task(plan.how["task"]).batch
-    return {**plan.how, "data": f"SHA-256 of float32 x and y: {data_digest(*batch)}"}
+def to_store(plan: Plan) -> dict[str, Any]:
+    """Return what a store keeps of a plan, in types that JSON has."""
+    batch = parse_task("task", plan.options["task"]).batch
+    return {**plan.options, "data": f"SHA-256 of float32 x and y: {data_digest(*batch)}"}
 
 
-def from_store(given: Any) -> dict[str, Any]:
-    """What makes the trainer of a plan that was found in a store.
+def from_store(stored: Any) -> dict[str, Any]:
+    """Return the options of the plan that a store keeps.
 
     Raises:
-      ValueError: if it is none, or of other data.
+      ValueError: if the store keeps no plan, or one that means something else in this version.
     """
-    if not isinstance(given, Mapping):
-        raise PlanError("the store has no plan: this study was made in Python, and wants its trainer.")
-    plan, problems = checked({name: value for name, value in given.items() if name in HOW and value is not None})
-    wrong = [problem.what for problem in problems]
+    if not isinstance(stored, Mapping):
+        raise ValueError("the store has no plan: the study was made in Python, and only its trainer can train it.")
+    given = {name: value for name, value in stored.items() if name in TRAINER_KEYS and value is not None}
+    plan, errors = build_plan(given)
     if plan is not None:
-        whole = kept(plan)
-        wrong = [
-            f"{name}={given.get(name)!r}" for name in {**whole, **given} if given.get(name) != whole.get(name)
+        expected = to_store(plan)
+        errors = [
+            f"{name}={stored.get(name)!r}"
+            for name in {**expected, **stored}
+            if stored.get(name) != expected.get(name)
         ]
-        if not wrong:
-            return plan.how
-    raise PlanError(f"the plan in the store is not one of this version of xorjax: {'; '.join(wrong)}")
+        if not errors:
+            return plan.options
+    raise ValueError(f"the plan in the store is not one of this version of xorjax: {'; '.join(map(str, errors))}")
