@@ -15,10 +15,6 @@ import numpy as np
 import pytest
 
 import xorjax as xj
-from xorjax import statistics as accumulators
-from xorjax.reports import published
-from xorjax.statistics import arrays as statistics
-from xorjax.statistics import box_counting, outcomes
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(xj.__path__, "xorjax."))
@@ -44,19 +40,25 @@ def test_import_brings_no_extra_and_starts_no_backend():
     assert "nowhere" in run.stderr.splitlines()[-1]
 
 
-PUBLIC = {
-    "xorjax": xj.__all__,
-    "xorjax.statistics": accumulators.__all__,
-    **{
-        module.__name__: [
-            name
-            for name, thing in vars(module).items()
-            if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
-        ]
-        for module in (box_counting, outcomes, published, statistics)
-    },
-}
-EVERY_PUBLIC_NAME = [(module, name) for module, names in PUBLIC.items() for name in names]
+NAMESPACES = [
+    *("xorjax", "xorjax.ensembles", "xorjax.lanes", "xorjax.statistics", "xorjax.studies", "xorjax.training"),
+    "xorjax.networks.keras",
+    *("xorjax.statistics.arrays", "xorjax.statistics.box_counting", "xorjax.statistics.outcomes"),
+    "xorjax.reports.published",
+]
+
+
+def public_names(namespace):
+    """Yield name and value of every class and function of a namespace's `__all__`, or else of those it defines."""
+    module = importlib.import_module(namespace)
+    defined = [
+        name
+        for name, thing in vars(module).items()
+        if getattr(thing, "__module__", None) == namespace and not name.startswith("_")
+    ]
+    for name in getattr(module, "__all__", defined):
+        if callable(thing := getattr(module, name)):  # the docstring of a number is that of its type
+            yield name, thing
 
 
 def entries(section: str, doc: str) -> set[str]:
@@ -66,26 +68,33 @@ def entries(section: str, doc: str) -> set[str]:
     return {name for line in lines for name in line.split(", ")}
 
 
-@pytest.mark.parametrize(("module", "name"), EVERY_PUBLIC_NAME)
-def test_every_public_name_is_documented(module, name):
-    """In one line first, then every argument or field, by its name."""
-    thing = getattr(importlib.import_module(module), name)
-    if not callable(thing):  # a number: a docstring would be that of its type
-        return
-    assert thing.__doc__
+def missing_words(name, thing):
+    """Yield what the docstring of a public class or function lacks."""
     doc = inspect.getdoc(thing) or ""
-    assert not doc.startswith(f"{name}(")  # what a NamedTuple gives itself
-    first, *others = doc.splitlines()
-    assert first.endswith((".", "…"))
-    assert not others or not others[0]
+    first, *others = doc.splitlines() or [""]
+    if not first.endswith((".", "…")) or first.startswith(f"{name}("):  # as a NamedTuple gives itself
+        yield f"{name}: no first line"
+    if others and others[0]:
+        yield f"{name}: no blank line after the first"
     if isinstance(thing, type):
-        if fields := getattr(thing, "_fields", ()):
-            assert entries("Attributes", doc) == set(fields)
-        for of_class, member in vars(thing).items():
-            if not of_class.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
-                assert member.__doc__, of_class
-    elif parameters := list(inspect.signature(thing).parameters):
-        assert entries("Args", doc) == set(parameters)
+        fields = getattr(thing, "_fields", ())
+        section, wanted = "Attributes", set(fields)
+        for attribute, member in vars(thing).items():
+            public = not attribute.startswith("_") and (inspect.isfunction(member) or isinstance(member, property))
+            if public and not member.__doc__:
+                yield f"{name}.{attribute}: no docstring"
+        if not fields:
+            return
+    else:
+        section, wanted = "Args", set(inspect.signature(thing).parameters)
+    if wrong := entries(section, doc) ^ wanted:
+        yield f"{name}: {section} and the signature differ in {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_every_public_name_is_documented(namespace):
+    """In one line first, then every argument or field, by its name."""
+    assert [words for name, thing in public_names(namespace) for words in missing_words(name, thing)] == []
 
 
 def test_the_public_names_are_those_of_the_design():
@@ -93,7 +102,7 @@ def test_the_public_names_are_those_of_the_design():
 
 
 @pytest.mark.parametrize("name", ["xorjax", *MODULES])
-def test_docstring_examples_and_first_lines(name):
+def test_a_module_has_a_docstring_and_its_examples_run(name, quick_compiler):
     module = importlib.import_module(name)
     assert module.__doc__
     assert doctest.testmod(module).failed == 0
