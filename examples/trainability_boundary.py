@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--low", type=float, nargs=2, default=(0.0, 1.0), help="log10 of input's, output's rate")
     parser.add_argument("--high", type=float, nargs=2, default=(6.0, 4.0))
     parser.add_argument("--store", help="folder to go on in; without it the study is lost when this ends")
-    parser.add_argument("--worker", help="3/16 trains every 16th unit, from the third on")
+    parser.add_argument("--worker", help="3/16 trains every 16th shard, from the third on")
     parser.add_argument("--out", type=Path, help="folder for figure and numbers")
     args = parser.parse_args()
     if args.size < 4 or args.steps <= LAST:
@@ -123,7 +123,7 @@ def main() -> None:
     rates = {layer: np.logspace(low, high, args.size) for layer, low, high in bounds}
     study = xj.run_study(
         trainer(args.steps),
-        [0],
+        range(1),
         rates,
         store=args.store or zarr.storage.MemoryStore(),
         keep=["history", "epochs"],

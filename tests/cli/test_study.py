@@ -28,7 +28,7 @@ PLAN = """
 seeds = 300
 epochs = 400
 stop = "solved"
-unit = 64
+shard_size = 64
 [axes]
 learning_rate = [0.5, 2.0, 4.0]
 momentum = [0.0, 0.9]
@@ -62,7 +62,7 @@ def test_a_run_is_the_ensemble_of_its_plan(made):
     again = run("run", made / "plan.toml", "--store", made / "a.zarr")
     assert f"{100 * share:.1f} % solved" in again.stdout
     assert "; 0 trained in " in again.stdout
-    assert "100.0 % of 1,800 members" in again.stderr
+    assert "study: 100%" in again.stderr
 
 
 def test_options_stand_for_a_file(tmp_path):
@@ -111,7 +111,7 @@ def test_verify_names_what_is_damaged_and_repairs_it(made, copy):
     assert "1 files damaged" in result.stdout
     result = run("verify", copy, "--repair")
     assert result.exit_code == 0, result.stderr
-    assert "1 units trained anew" in result.stdout
+    assert "1 shards trained anew" in result.stdout
     assert result.stdout.endswith("0 files damaged, 0 values that differ\n")
     assert chunk.read_bytes() == sound
 
@@ -142,7 +142,7 @@ def test_what_can_not_be_trained_again_here_is_read_all_the_same(copy, tmp_path)
     (copy / "loss/c.0.0.0").write_bytes(b"")
     result = run("verify", copy, "--repair")
     assert result.exit_code == 2
-    assert "1 units can't be trained anew here" in result.stderr
+    assert "1 shards can't be trained anew here" in result.stderr
     assert (copy / "loss/c.0.0.0").exists()
 
 

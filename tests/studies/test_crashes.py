@@ -17,7 +17,7 @@ import pytest
 from studies.study_files import contents
 
 import xorjax as xj
-from xorjax.studies.claims import Claims, claimed
+from xorjax.studies.claims import FolderClaims, list_claims
 
 KILLS = int(os.environ.get("XORJAX_KILLS", "20"))
 SEEDS, AXES = range(96), {"learning_rate": [0.5, 2.0]}
@@ -25,7 +25,7 @@ SEEDS, AXES = range(96), {"learning_rate": [0.5, 2.0]}
 
 def study(store, **options):
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=300)
-    return xj.run_study(trainer, SEEDS, AXES, store=store, unit=4, chunk_size=256, **options)
+    return xj.run_study(trainer, SEEDS, AXES, store=store, shard_size=4, chunk_size=256, **options)
 
 
 def main(folder, kills, seed):
@@ -84,17 +84,17 @@ def test_killed_at_random_moments_it_goes_on_and_is_the_same(seed, tmp_path):
     for store in found:
         assert contents(store) == reference
         assert not np.isnan(xj.open_study(store).outcome).any()
-        assert claimed(store) == {}
+        assert list_claims(store) == {}
 
 
 def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
-    one, other = Claims(tmp_path, 0.5), Claims(tmp_path, 0.5)
+    one, other = FolderClaims(tmp_path, 0.5), FolderClaims(tmp_path, 0.5)
     assert one.take("0.1")
     assert not other.take("0.1")
     assert one.holds("0.1")
     assert not other.holds("0.1")
-    assert list(claimed(tmp_path, 0.5)) == ["0.1"]
-    with one.kept():  # renewed, it is not taken over
+    assert list(list_claims(tmp_path, 0.5)) == ["0.1"]
+    with one.keep_alive():  # renewed, it is not taken over
         time.sleep(1.2)
         assert not other.take("0.1")
     assert other.take("0.1")  # given back at the end
@@ -106,20 +106,20 @@ def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
 
 
 def test_the_claim_of_a_dead_process_of_this_host_is_taken_at_once(tmp_path):
-    claims = Claims(tmp_path)
+    claims = FolderClaims(tmp_path)
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     for name, process in (("0", gone.pid), ("1", os.getpid())):
         (tmp_path / f"claims/{name}").write_text(f"{os.uname().nodename} {process} abc")
-    assert list(claimed(tmp_path)) == ["1"]
+    assert list(list_claims(tmp_path)) == ["1"]
     assert claims.take("0")
     assert not claims.take("1")
 
 
 def test_a_stale_claim_is_taken_by_one_of_many(tmp_path):
-    Claims(tmp_path, 0.2).take("0")
+    FolderClaims(tmp_path, 0.2).take("0")
     time.sleep(0.5)
-    many = [Claims(tmp_path, 30.0) for _ in range(8)]
+    many = [FolderClaims(tmp_path, 30.0) for _ in range(8)]
     os.utime(tmp_path / "claims/0", (0, 0))
     assert [each.take("0") for each in many].count(True) == 1
 

@@ -28,7 +28,7 @@ stop = "solved"
 validation_split = 0.25
 record_at = [0, 10, 1_000]
 keep = ["loss", "history"]
-unit = 64
+shard_size = 64
 
 [axes]
 learning_rate = "0.1:1:4"
@@ -48,7 +48,7 @@ def test_a_plan_says_all_of_a_study(tmp_path):
     plan = read_plan(written(tmp_path, WHOLE))
     assert plan.seeds == range(5, 900)
     assert plan.axes == {"learning_rate": [0.1, 0.4, 0.7, 1.0], "b1": 0.8, "b2": [0.9, 0.99]}
-    assert (plan.store, plan.keep, plan.unit) == ("runs/a.zarr", ["loss", "history"], 64)
+    assert (plan.store, plan.keep, plan.shard_size) == ("runs/a.zarr", ["loss", "history"], 64)
     setup = build_setup(plan.options, {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9})
     assert setup.network == "3-4-1"
     assert (setup.trainer.epochs, setup.trainer.stops, setup.trainer.recorded) == (1_000, True, (0, 10, 1_000))
@@ -115,7 +115,7 @@ WRONG = {
     "a record too late": ("epochs = 5\nrecord_at = [9]", "record_at[0]=9 must be between 0 and epochs=5."),
     "two ways to record": ("record_every = 9\nrecord_at = [9]", "record_every=9 and record_at=[9] are given"),
     "a batch too large": ("batch_size = 9", "batch_size=9 must be between 1 and n=4."),
-    "units of none": ("unit = 0", "unit=0 must be between 1 and 16777216."),
+    "shards of none": ("shard_size = 0", "shard_size=0 must be between 1 and 16777216."),
     "axes that are no table": ("axes = 3", "axes=3 must be a table, [axes], of hyper-parameters."),
     "axes that are tables": ("[[axes]]\nb1 = 1", "axes=[{'b1': 1}] must be a table"),
     "an unknown axis": (

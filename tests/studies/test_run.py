@@ -15,10 +15,10 @@ from studies.study_files import contents
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
-from xorjax.studies.claims import claimed
-from xorjax.studies.store import manifest as root
-from xorjax.studies.store.layout import Layout, Variable, members_of_unit, unit_shape
-from xorjax.studies.store.seed_ranges import count, joined, runs_of, seeds_at, without
+from xorjax.studies.claims import list_claims
+from xorjax.studies.store import manifest
+from xorjax.studies.store.layout import Layout, Variable, choose_shard_shape, default_shard_size
+from xorjax.studies.store.seed_ranges import count_seeds, extend_ranges, find_seed, seeds_at
 
 EVERY = ["loss", "accuracy", "outcome", "solved_epoch", "epochs", "predictions", "params", "history"]
 
@@ -38,7 +38,7 @@ AXES = {"learning_rate": [0.1, 0.5, 2.0], "momentum": 0.9}
 
 
 def study(store, seeds=range(20), axes=AXES, trainer=TRAINER, **options):
-    return xj.run_study(trainer, seeds, axes, store=store, **{"unit": 8, **options})
+    return xj.run_study(trainer, seeds, axes, store=store, **{"shard_size": 8, **options})
 
 
 def the_same(dataset, results, **at):
@@ -61,10 +61,10 @@ def test_a_study_is_the_ensembles_of_its_combinations(tmp_path):
         the_same(dataset, results, learning_rate=rate)
 
 
-@pytest.mark.parametrize("unit", [1, 3, 16, 1_000])
-def test_no_bit_depends_on_the_units(unit, tmp_path):
-    whole = study(tmp_path / "whole.zarr", unit=4_096)
-    in_parts = study(tmp_path / "parts.zarr", unit=unit)
+@pytest.mark.parametrize("size", [1, 3, 16, 1_000])
+def test_no_bit_depends_on_the_shards(size, tmp_path):
+    whole = study(tmp_path / "whole.zarr", shard_size=4_096)
+    in_parts = study(tmp_path / "parts.zarr", shard_size=size)
     assert whole.drop_attrs().identical(in_parts.drop_attrs())
 
 
@@ -97,10 +97,10 @@ def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
 
 
 WIDER = {
-    "more seeds": (range(45), AXES, 75),
-    "seeds before": ([*range(50, 53), *range(20)], AXES, 9),
-    "more values": (range(20), {**AXES, "learning_rate": [0.1, 0.3, 0.5, 2.0, 1.0]}, 40),
-    "more of both": (range(30), {**AXES, "learning_rate": [2.0, 0.5, 0.1, 1.0]}, 60),
+    "more seeds": (range(10, 55), AXES, 75),
+    "seeds before": (range(5, 33), AXES, 24),
+    "more values": (range(10, 30), {**AXES, "learning_rate": [0.1, 0.3, 0.5, 2.0, 1.0]}, 40),
+    "more of both": (range(40), {**AXES, "learning_rate": [2.0, 0.5, 0.1, 1.0]}, 100),
 }
 
 
@@ -108,7 +108,7 @@ WIDER = {
 def test_a_wider_study_trains_the_new_members_alone(name, tmp_path):
     seeds, axes, new = WIDER[name]
     seen = []
-    study(tmp_path / "a.zarr")
+    study(tmp_path / "a.zarr", range(10, 30))
     dataset = study(tmp_path / "a.zarr", seeds, axes, progress=seen.append)
     assert seen[-1].trained == new
     assert not np.isnan(dataset.outcome).any()
@@ -119,7 +119,7 @@ def test_a_wider_study_trains_the_new_members_alone(name, tmp_path):
 
 OTHERS = {
     "epochs": ({"trainer": made(61)}, "epochs: 60 in the store, 61 asked for"),
-    "another program": ({"trainer": made(60, batch_size=2)}, "program (- in the store, + asked for):"),
+    "another program": ({"trainer": made(60, batch_size=2)}, "program: "),
     "another shared value": (
         {"axes": {**AXES, "momentum": 0.8}},
         "shared.momentum: 0.9 in the store, 0.8 asked for",
@@ -127,7 +127,10 @@ OTHERS = {
     "another axis": ({"axes": {"learning_rate": [0.1, 0.5, 2.0], "momentum": [0.9]}}, "axes: "),
     "another engine": ({"engine": "vmap"}, "engine: 'lanes' in the store, 'vmap' asked for"),
     "another keep": ({"keep": ["loss"]}, "keep: "),
-    "fewer seeds": ({"seeds": range(10)}, "seeds lack those from 10 to 19"),
+    "fewer seeds": (
+        {"seeds": range(10)},
+        "its seeds are range(0, 20); they can be extended at either end, not cut",
+    ),
     "fewer values": ({"axes": {**AXES, "learning_rate": [0.1]}}, "axes['learning_rate'] lacks [0.5, 2.0]"),
 }
 
@@ -137,7 +140,7 @@ def test_two_studies_never_mix(name, tmp_path):
     how, what = OTHERS[name]
     study(tmp_path / "a.zarr", trainer=made())
     before = contents(tmp_path / "a.zarr")
-    with pytest.raises(ValueError, match=r"holds another study|it can be extended, not cut") as error:
+    with pytest.raises(ValueError, match=r"holds another study|can be extended") as error:
         study(tmp_path / "a.zarr", **{"trainer": made(), **how})
     assert what in str(error.value)
     assert contents(tmp_path / "a.zarr") == before
@@ -158,7 +161,7 @@ def test_a_description_is_the_same_after_other_work(tmp_path):
     assert done.stdout.split() == ["0"], done.stderr
 
 
-def test_workers_by_number_share_the_units(tmp_path):
+def test_workers_by_number_share_the_shards(tmp_path):
     trained = []
     for worker in ("1/3", (3, 3), "2/3"):
         seen = []
@@ -173,9 +176,11 @@ def test_workers_by_number_share_the_units(tmp_path):
 
 def test_workers_by_number_claim_what_they_do(tmp_path):
     seen = []
-    study(tmp_path / "a.zarr", worker="1/3", progress=lambda at: seen.append(list(claimed(tmp_path / "a.zarr"))))
+    study(
+        tmp_path / "a.zarr", worker="1/3", progress=lambda at: seen.append(list(list_claims(tmp_path / "a.zarr")))
+    )
     assert max(map(len, seen)) > 0  # from others, who may have more seeds
-    assert claimed(tmp_path / "a.zarr") == {}
+    assert list_claims(tmp_path / "a.zarr") == {}
 
 
 def test_an_extension_that_was_cut_short_is_mended(tmp_path, monkeypatch):
@@ -185,8 +190,8 @@ def test_an_extension_that_was_cut_short_is_mended(tmp_path, monkeypatch):
         write(store, key, document)
 
     study(tmp_path / "a.zarr")
-    write = root._write_json
-    monkeypatch.setattr(root, "_write_json", cut_short)
+    write = manifest._write_json
+    monkeypatch.setattr(manifest, "_write_json", cut_short)
     with pytest.raises(KeyboardInterrupt):
         study(tmp_path / "a.zarr", range(50))
     monkeypatch.undo()
@@ -285,7 +290,7 @@ def test_a_model_of_dictionaries_keeps_its_names(tmp_path):
     np.testing.assert_array_equal(dataset["params/hidden/w"], found.params["hidden"]["w"])
     bad = xj.Model(lambda key: {"../b": init(key)}, lambda p, x: model.apply(p["../b"], x))
     with pytest.raises(ValueError, match=r"'params/\.\./b/b' can't be kept"):
-        xj.run_study(xj.trainer(bad, xj.xor(), optax.sgd(0.1), epochs=3), [0], store=tmp_path / "b.zarr")
+        xj.run_study(xj.trainer(bad, xj.xor(), optax.sgd(0.1), epochs=3), range(1), store=tmp_path / "b.zarr")
     assert not (tmp_path / "b.zarr").exists()
 
 
@@ -301,8 +306,9 @@ WRONG = {
         "must be words and numbers that JSON has",
     ),
     "a bar of text": ({"progress": "bar"}, TypeError, "progress='bar' must be True, False, or a function"),
-    "a seed twice": ({"seeds": [1, 2, 1]}, ValueError, "seeds must each be given once"),
-    "no seeds": ({"seeds": []}, ValueError, "seeds must hold at least one seed"),
+    "seeds in a list": ({"seeds": [3, 4, 9]}, TypeError, "seeds=[3, 4, 9] must be a range of consecutive seeds"),
+    "every other seed": ({"seeds": range(0, 9, 2)}, TypeError, "seeds=range(0, 9, 2) must be a range of"),
+    "no seeds": ({"seeds": range(0)}, ValueError, "seeds must hold at least one seed"),
     "axes in a list": ({"axes": [("momentum", 0.9)]}, TypeError, "must be a dictionary of numbers, or lists"),
     "an axis called seed": ({"axes": {"seed": [1]}}, ValueError, "axes has the name 'seed'"),
     "an axis called seeds": ({"axes": {"seeds": [1]}}, ValueError, "axes has the name 'seeds'"),
@@ -333,17 +339,17 @@ WRONG = {
     "an axis like a variable": ({"axes": {**AXES, "loss": [1.0]}}, ValueError, "axes has the name 'loss'"),
     "an unknown thing to keep": ({"keep": ["lost"]}, ValueError, "keep[0]='lost' must be one of"),
     "one thing to keep": ({"keep": "loss"}, TypeError, "keep='loss' must be a list"),
-    "too many units": (
-        {"seeds": range(2**32), "unit": 1},
+    "too many shards": (
+        {"seeds": range(2**32), "shard_size": 1},
         ValueError,
-        "units of 1 members, of which 1,048,576",
+        "shards of 1 members, of which 1,048,576",
     ),
-    "too much in a unit": (
-        {"trainer": made(20_000, record_every=1), "unit": 2**20, "seeds": range(2**20)},
+    "too much in a shard": (
+        {"trainer": made(20_000, record_every=1), "shard_size": 2**20, "seeds": range(2**20)},
         ValueError,
-        "of which 2,147,483,648 values are allowed; unit= must be smaller",
+        "of which 2,147,483,648 values are allowed; shard_size= must be smaller",
     ),
-    "units of none": ({"unit": 0}, ValueError, "unit=0 must be between 1 and"),
+    "shards of none": ({"shard_size": 0}, ValueError, "shard_size=0 must be between 1 and"),
     "a number for a store": ({"store": 3}, TypeError, "store=3 must be a folder, a URL, or a store of zarr"),
     "no name for a store": ({"store": ""}, TypeError, "store='' must be a folder"),
 }
@@ -358,46 +364,53 @@ def test_wrong_studies_say_what_is_wrong_and_write_nothing(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_units_are_neighbours_of_about_the_size_asked_for():
-    assert unit_shape([10, 10, 1_000], 16_384) == (1, 16, 1_024)
-    assert unit_shape([10, 10, 100_000], 16_384) == (1, 1, 16_384)
-    assert unit_shape([3], 16_384) == (16_384,)  # room for more seeds
-    assert unit_shape([2, 10], 16_384) == (2, 8_192)
-    assert unit_shape([2, 10], 2**24) == (2, 8_192)
-    assert unit_shape([512, 512, 1], 16_384) == (32, 512, 1)
-    assert unit_shape([3, 5], 1) == (1, 1)
+def test_shards_are_neighbours_of_about_the_size_asked_for():
+    assert choose_shard_shape([10, 10, 1_000], 16_384) == (1, 16, 1_024)
+    assert choose_shard_shape([10, 10, 100_000], 16_384) == (1, 1, 16_384)
+    assert choose_shard_shape([3], 16_384) == (16_384,)  # room for more seeds
+    assert choose_shard_shape([2, 10], 16_384) == (2, 8_192)
+    assert choose_shard_shape([2, 10], 2**24) == (2, 8_192)
+    assert choose_shard_shape([512, 512, 1], 16_384) == (32, 512, 1)
+    assert choose_shard_shape([3, 5], 1) == (1, 1)
     layout = Layout({"a": 5, "seed": 10}, (2, 4), (), None)
     seen = np.zeros(layout.shape, int)
-    for unit in range(layout.n_units):
-        seen[layout.region(unit)] += 1
+    for shard in range(layout.n_shards):
+        seen[layout.region(shard)] += 1
     assert (seen == 1).all()
 
 
-def test_units_are_smaller_where_much_is_kept():
+def test_shards_are_smaller_where_much_is_kept():
     small, large = Variable("outcome", "int8", (), ()), Variable("history/loss", "float32", ("record",), (4_000,))
-    assert members_of_unit([small]) == 16_384
-    assert members_of_unit([small, large]) == 2**25 // 16_001
+    assert default_shard_size([small]) == 16_384
+    assert default_shard_size([small, large]) == 2**25 // 16_001
 
 
-@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
-def test_what_is_left_of_runs(some, others):
-    of_some, of_others = (runs_of(np.array(sorted(each), int)) if each else [] for each in (some, others))
-    left = without(of_some, of_others)
-    assert [seed for first, last in left for seed in range(first, last)] == sorted(some - others)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=4))
+def test_members_stay_where_they_are_when_a_range_grows_at_either_end(steps):
+    first, stop = 50, 53
+    ranges, order = [[first, stop]], list(range(first, stop))
+    for below, above in steps:
+        first, stop = first - below, stop + above
+        ranges = extend_ranges(ranges, range(first, stop))
+        assert count_seeds(ranges) == stop - first
+        seeds = seeds_at(ranges, np.arange(stop - first)).tolist()
+        assert seeds[: len(order)] == order
+        assert sorted(seeds) == list(range(first, stop))
+        assert [find_seed(ranges, seed) for seed in seeds] == list(range(len(seeds)))
+        order = seeds
+    assert find_seed(ranges, stop) is None
 
 
-def test_seeds_as_runs():
-    assert runs_of(range(5, 10)) == [[5, 10]]
-    assert runs_of(np.array([3, 4, 9, 1])) == [[3, 5], [9, 10], [1, 2]]
-    runs = runs_of(np.array([3, 4, 9, 1]))
-    np.testing.assert_array_equal(seeds_at(runs, np.arange(count(runs))), [3, 4, 9, 1])
-    assert without([[0, 10]], [[3, 4], [8, 20]]) == [[0, 3], [4, 8]]
-    assert joined([[0, 3], [3, 8], [9, 10]]) == [[0, 8], [9, 10]]
+def test_a_store_whose_seeds_are_a_list_is_read_but_not_extended():
+    ranges = [[3, 5], [9, 10], [1, 2]]  # of an earlier version
+    np.testing.assert_array_equal(seeds_at(ranges, np.arange(count_seeds(ranges))), [3, 4, 9, 1])
+    with pytest.raises(ValueError, match="its seeds are not one range, so that it can be read, but not extended"):
+        extend_ranges(ranges, range(20))
 
 
-def test_a_billion_members_are_units_too():
+def test_a_billion_members_are_shards_too():
     layout = Layout({"seed": 10**9}, (2**14,), (), None)
-    assert layout.n_units == 61_036
+    assert layout.n_shards == 61_036
     assert layout.region(61_035) == (slice(999_997_440, 10**9),)
 
 
@@ -406,10 +419,10 @@ def test_three_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_p
     def peak_megabytes(members):
         code = (
             "import resource, sys, optax, xorjax as xj\n"
-            "from xorjax.studies.run import complete\n"
+            "from xorjax.studies.run import train_study\n"
             "trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=1)\n"
             "seen = []\n"
-            f"stored, *_ = complete(trainer, range({members}), None, store=sys.argv[1], progress=seen.append)\n"
+            f"stored = train_study(trainer, range({members}), None, store=sys.argv[1], progress=seen.append)\n"
             f"assert seen[-1].trained == stored.layout.members == {members}\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
         )
@@ -419,8 +432,8 @@ def test_three_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_p
     assert peak_megabytes(3_000_000) < peak_megabytes(100_000) + 50
 
 
-def test_progress_is_lines_where_there_is_no_terminal(tmp_path, capsys):
+def test_progress_is_a_bar_of_tqdm(tmp_path, capsys):
     study(tmp_path / "a.zarr", progress=True)
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("xorjax: 100.0 % of 60 members, ")
-    assert " members/s, 81.7 % solved (70.08 to 89.44 %)" in last
+    err = capsys.readouterr().err
+    for part in ("study: 100%", "60.0/60.0", " members/s", "81.7 % solved (70.08 to 89.44 %)"):
+        assert part in err

@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import shutil
-from contextlib import nullcontext
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import optax
@@ -14,13 +15,13 @@ from studies.study_files import contents
 
 import xorjax as xj
 from xorjax.studies import status
-from xorjax.studies.claims import Claims
-from xorjax.studies.store import durable
-from xorjax.studies.store import shards as stores
-from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Layout, documents, variables_of
-from xorjax.studies.store.manifest import read
-from xorjax.studies.store.shards import StoreError
-from xorjax.studies.verify import repair, verify_study
+from xorjax.studies.claims import FolderClaims
+from xorjax.studies.store import durable, shards
+from xorjax.studies.store.access import StoreError
+from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Layout, list_variables, node_documents
+from xorjax.studies.store.manifest import find_study
+from xorjax.studies.store.shards import commit_shard, committed_members, delete_shard
+from xorjax.studies.verify import repair_study, verify_study
 
 TRAINER = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)
 KEPT = ["loss", "outcome", "epochs", "params"]
@@ -34,9 +35,9 @@ def results():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished study of three units, the last of which is not full."""
+    """A finished study of three shards, the last of which is not full."""
     root = tmp_path_factory.mktemp("studies") / "a.zarr"
-    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, shard_size=4)
     return root
 
 
@@ -45,9 +46,7 @@ def copied(whole, tmp_path):
 
 
 def stored_in(root):
-    stored = read(*stores.opened(root))
-    assert stored is not None
-    return stored
+    return find_study(root, read_only=False)
 
 
 def values_of(results, part):
@@ -65,93 +64,116 @@ def values_of(results, part):
     return {name: np.asarray(values)[part] for name, values in of_all.items()}
 
 
-class Faulty:
-    """The module `os`, one of whose calls fails."""
+class Disk:
+    """The calls by which a file is written durably, of which the one with this number fails; 0 is none."""
 
-    CALLS = ("open", "write", "fsync", "replace", "close", "mkdir")
+    CALLS = ("fsync", "replace", "close")
 
-    def __init__(self, number, error):
+    def __init__(self, monkeypatch, number=0, error=errno.EIO):
         self.number, self.error, self.count = number, error, 0
+        monkeypatch.setattr(durable, "os", self)
+        monkeypatch.setattr(durable, "open", self.open_file, raising=False)
+
+    def step(self):
+        self.count += 1
+        if self.count == self.number:
+            raise OSError(self.error, os.strerror(self.error))
 
     def __getattr__(self, name):
         call = getattr(os, name)
         if name not in self.CALLS:
             return call
 
-        def counted(*args, **options):
-            self.count += 1
-            if self.count == self.number:
-                if self.error == "short":
-                    return call(args[0], args[1][: max(1, len(args[1]) // 3)]) if name == "write" else call(*args)
-                if name == "close":
-                    call(*args)
-                raise OSError(self.error, os.strerror(self.error))
-            return call(*args, **options)
+        def counted(*args):
+            if name == "close":
+                call(*args)
+                self.step()
+                return None
+            self.step()
+            return call(*args)
 
         return counted
 
+    @contextmanager
+    def open_file(self, path, mode):
+        self.step()
+        with open(path, mode) as file:
+            write = file.write
 
-def calls_of_a_commit(stored, results, monkeypatch):
-    counter = Faulty(-1, None)
-    monkeypatch.setattr(durable, "os", counter)
-    stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
-    monkeypatch.undo()
-    return counter.count
+            def write_half(content):
+                write(content[: len(content) // 2])
+                self.step()
+                write(content[len(content) // 2 :])
+
+            yield SimpleNamespace(write=write_half, flush=file.flush, fileno=file.fileno)
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EIO, "short"])
-def test_a_fault_at_any_call_of_a_commit_loses_nothing(error, whole, results, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_fault_at_any_step_of_a_commit_loses_nothing(error, whole, results, tmp_path, monkeypatch):
     reference = contents(whole)
     root = copied(whole, tmp_path)
     stored = stored_in(root)
-    stores.take_back(stored, 2)
-    n_calls = calls_of_a_commit(stored, results, monkeypatch)
-    assert n_calls >= 6 * len(stored.layout.variables)
-    for number in range(1, n_calls + 1):
-        stores.take_back(stored, 2)
-        monkeypatch.setattr(durable, "os", Faulty(number, error))
-        with pytest.raises(OSError, match=str(root)) if error != "short" else nullcontext() as raised:
-            stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+    trained, values = np.ones(2, bool), values_of(results, slice(8, 10))
+    delete_shard(stored, 2)
+    disk = Disk(monkeypatch)
+    commit_shard(stored, 2, trained, values)
+    monkeypatch.undo()
+    assert disk.count >= 5 * len(stored.layout.variables)
+    for number in range(1, disk.count + 1):
+        delete_shard(stored, 2)
+        Disk(monkeypatch, number, error)
+        with pytest.raises(OSError, match=str(root)) as raised:
+            commit_shard(stored, 2, trained, values)
         monkeypatch.undo()
-        assert raised is None or raised.value.errno == error
-        for unit in (0, 1):
-            assert stores.committed(stored, unit).all()
-        assert stores.committed(stored, 2).all() or not stores.committed(stored, 2).any()
+        assert raised.value.errno == error
+        for shard in (0, 1):
+            assert committed_members(stored, shard).all()
+        assert committed_members(stored, 2).all() or not committed_members(stored, 2).any()
         assert verify_study(root).damaged == []
-        stores.commit(stored, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+        commit_shard(stored, 2, trained, values)
         assert contents(root) == reference
     assert list(root.rglob("*.partial")) == []
 
 
+def test_the_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, call=call, name=name: (calls.append(name), call(*args))[1])
+    durable.write_durably(tmp_path / "new/folder/file", b"content")
+    assert (tmp_path / "new/folder/file").read_bytes() == b"content"
+    assert calls == ["fsync", "replace", "fsync", "fsync", "fsync"]  # the file; then its folder, and two new names
+
+
 def test_a_run_in_which_the_disk_is_full_goes_on_later(tmp_path, monkeypatch):
     root = tmp_path / "a.zarr"
-    monkeypatch.setattr(durable, "os", Faulty(240, errno.ENOSPC))
+    Disk(monkeypatch, 200, errno.ENOSPC)
     with pytest.raises(OSError, match="No space left on device") as error:
-        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=2)
+        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, shard_size=2)
     assert str(root) in str(error.value.filename)
     monkeypatch.undo()
     seen = []
-    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=2, progress=seen.append)
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, shard_size=2, progress=seen.append)
     assert seen[-1].trained < N
-    xj.run_study(TRAINER, range(N), store=tmp_path / "b.zarr", keep=KEPT, unit=2)
+    xj.run_study(TRAINER, range(N), store=tmp_path / "b.zarr", keep=KEPT, shard_size=2)
     assert contents(root) == contents(tmp_path / "b.zarr")
 
 
-def test_a_unit_of_which_some_are_committed_keeps_them(whole, results, tmp_path):
+def test_a_shard_of_which_some_are_committed_keeps_them(whole, results, tmp_path):
     stored = stored_in(copied(whole, tmp_path))
-    stores.take_back(stored, 0)
+    delete_shard(stored, 0)
     first, others = np.array([True, False, False, True]), np.array([False, True, True, False])
     for which in (first, others):
-        stores.commit(stored, 0, which, values_of(results, np.flatnonzero(which)))
+        commit_shard(stored, 0, which, values_of(results, np.flatnonzero(which)))
     assert contents(tmp_path / "a.zarr") == contents(whole)
 
 
-def test_who_lost_a_unit_commits_nothing(whole, results, tmp_path):
+def test_who_lost_a_shard_commits_nothing(whole, results, tmp_path):
     stored = stored_in(copied(whole, tmp_path))
-    stores.take_back(stored, 1)
+    delete_shard(stored, 1)
     values = values_of(results, slice(4, 8))
-    assert not stores.commit(stored, 1, np.ones(4, bool), values, is_ours=lambda: False)
-    assert not stores.committed(stored, 1).any()
+    assert not commit_shard(stored, 1, np.ones(4, bool), values, is_ours=lambda: False)
+    assert not committed_members(stored, 1).any()
 
 
 def test_a_flipped_bit_in_any_chunk_is_found_and_named(whole, tmp_path):
@@ -185,12 +207,12 @@ def test_damage_is_repaired(name, whole, tmp_path):
     root = copied(whole, tmp_path)
     HARM[name](root / "params/0/kernel/c.1.0.0")
     found = verify_study(root)
-    assert found.units == ["1"]
+    assert found.shards == ["1"]
     assert "params/0/kernel/c.1.0.0" in found.damaged[0]
     if name == "not there":
-        with pytest.raises(StoreError, match=r"params/0/kernel/c.1.0.0 is not there, though its members are"):
+        with pytest.raises(StoreError, match=r"params/0/kernel/c.1.0.0 is missing, though its members are"):
             xj.run_study(TRAINER, range(N), store=root, keep=KEPT)
-    repair(root, found)
+    repair_study(root, found)
     seen = []
     xj.run_study(TRAINER, range(N), store=root, keep=KEPT, progress=seen.append)
     assert seen[-1].trained == 4
@@ -203,9 +225,9 @@ def test_other_values_with_right_checksums_are_found_by_training_again(whole, tm
     array[3] = np.float32(1.0001) * np.asarray(array[3])
     assert verify_study(root).is_sound
     found = verify_study(root, TRAINER, sample=1_000)
-    assert (found.replayed, found.differing, found.units) == (N, ["loss of seed=3"], ["0"])
+    assert (found.replayed, found.differing, found.shards) == (N, ["loss of seed=3"], ["0"])
     assert verify_study(root, TRAINER, sample=3).replayed == 3
-    repair(root, found)
+    repair_study(root, found)
     xj.run_study(TRAINER, range(N), store=root, keep=KEPT)
     assert contents(root) == contents(whole)
 
@@ -216,47 +238,47 @@ def test_committed_members_without_values_are_found(whole, tmp_path):
     array[5] = np.iinfo(np.int32).min
     found = verify_study(root)
     assert found.damaged == [f"{root}/epochs/c.1 lacks values of members that are committed"]
-    assert found.units == ["1"]
+    assert found.shards == ["1"]
 
 
-def test_a_unit_that_another_works_on_is_left_to_it(whole, tmp_path):
+def test_a_shard_that_another_works_on_is_left_to_it(whole, tmp_path):
     root = copied(whole, tmp_path)
     for chunk in ("loss/c.1", "loss/c.2"):
         (root / chunk).write_bytes(b"")
     found = verify_study(root)
-    assert found.units == ["1", "2"]
-    Claims(root).take("1")
-    assert repair(root, found) == ["1"]
+    assert found.shards == ["1", "2"]
+    FolderClaims(root).take("1")
+    assert repair_study(root, found) == ["1"]
     assert (root / "loss/c.1").exists()
     assert not (root / "loss/c.2").exists()
 
 
-def test_a_repair_finds_its_units_in_a_study_that_was_extended(tmp_path):
+def test_a_repair_finds_its_shards_in_a_study_that_was_extended(tmp_path):
     trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=3)
     axes = {"learning_rate": [0.1, 0.5]}
-    xj.run_study(trainer, range(8), axes, store=tmp_path / "a.zarr", unit=4)
+    xj.run_study(trainer, range(8), axes, store=tmp_path / "a.zarr", shard_size=4)
     (tmp_path / "a.zarr/loss/c.1.0").write_bytes(b"")
     found = verify_study(tmp_path / "a.zarr")
     xj.run_study(trainer, range(16), axes, store=tmp_path / "a.zarr")
-    repair(tmp_path / "a.zarr", found)
+    repair_study(tmp_path / "a.zarr", found)
     xj.run_study(trainer, range(16), axes, store=tmp_path / "a.zarr")
     assert verify_study(tmp_path / "a.zarr", trainer).is_sound
 
 
 def test_what_is_committed_during_a_look_is_not_damaged(whole, results, tmp_path, monkeypatch):
     writable = stored_in(copied(whole, tmp_path))
-    stores.take_back(writable, 2)
-    listed = stores.present
+    delete_shard(writable, 2)
+    listed = shards.list_chunks
     looks = []
 
     def slowly(stored, variable):
         found = listed(stored, variable)
         if not looks:
-            stores.commit(writable, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
+            commit_shard(writable, 2, np.ones(2, bool), values_of(results, slice(8, 10)))
         looks.append(variable.name)
         return found
 
-    monkeypatch.setattr(stores, "present", slowly)
+    monkeypatch.setattr(shards, "list_chunks", slowly)
     found = verify_study(tmp_path / "a.zarr")
     assert (found.damaged, found.committed) == ([], 8)
     assert len(looks) == len(writable.layout.variables)
@@ -290,9 +312,9 @@ def test_metadata_that_are_damaged_are_named_and_repaired(whole, tmp_path):
     (other / "seed/c.0").write_bytes(b"xyz")
     with pytest.raises(StoreError, match=r"damaged coordinates .*verify --repair writes them anew"):
         xj.open_study(other)
-    assert "loss/zarr.json is damaged or not there" in found.damaged[0]
+    assert "loss/zarr.json is damaged or missing" in found.damaged[0]
     assert "seed/c.0" in found.damaged[1]
-    repair(root, found)
+    repair_study(root, found)
     assert contents(root) == contents(whole)
 
 
@@ -314,16 +336,16 @@ HOSTILE = {
     "a huge axis": changed(*DESCRIBED, "axes", to={"seed": 10**30}),
     "an axis of text": changed(*DESCRIBED, "axes", to={"seed": "10"}),
     "an axis of a path": changed(*DESCRIBED, "axes", to={"../seed": 10}),
-    "huge units": changed(*DESCRIBED, "unit", to=[2**40]),
-    "units of nothing": changed(*DESCRIBED, "unit", to=[0]),
-    "units of one": lambda document: document["attributes"]["xorjax"].update(
+    "huge shards": changed(*DESCRIBED, "unit", to=[2**40]),
+    "shards of nothing": changed(*DESCRIBED, "unit", to=[0]),
+    "shards of one": lambda document: document["attributes"]["xorjax"].update(
         {"axes": {"seed": 2**31}, "seeds": [[0, 2**31]], "unit": [1]}
     ),
     "no plan": lambda document: document["attributes"]["xorjax"].pop("plan"),
     "an engine that is a number": changed(*DESCRIBED, "engine", to=3),
     "versions in a list": changed(*DESCRIBED, "versions", to=[1]),
     "something shared that is text": changed(*DESCRIBED, "shared", to={"learning_rate": "<b>"}),
-    "units of too many axes": changed(*DESCRIBED, "unit", to=[4, 4]),
+    "shards of too many axes": changed(*DESCRIBED, "unit", to=[4, 4]),
     "a variable outside": changed(*DESCRIBED, "variables", 0, "name", to="../../loss"),
     "a variable at the root": changed(*DESCRIBED, "variables", 0, "name", to="/etc/passwd"),
     "a variable of no name": changed(*DESCRIBED, "variables", 0, "name", to=""),
@@ -405,17 +427,17 @@ def test_a_beginning_that_was_cut_short_is_begun_anew(whole, tmp_path):
     root = copied(whole, tmp_path)
     (root / "zarr.json").unlink()
     with pytest.raises(StoreError, match=r"has members of a study, but no zarr\.json"):
-        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+        xj.run_study(TRAINER, range(N), store=root, keep=KEPT, shard_size=4)
     for chunk in root.rglob("c.*"):
         chunk.unlink()
     shutil.rmtree(root / "loss")
-    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, unit=4)
+    xj.run_study(TRAINER, range(N), store=root, keep=KEPT, shard_size=4)
     assert contents(root) == contents(whole)
 
 
 def test_zarr_reads_what_the_layout_says(whole):
     stored = stored_in(whole)
-    for path, document in documents(stored.layout).items():
+    for path, document in node_documents(stored.layout).items():
         if document["node_type"] == "array":
             array = zarr.open_array(whole, path=path, mode="r")
             assert list(array.shape) == document["shape"]
@@ -425,7 +447,7 @@ def test_zarr_reads_what_the_layout_says(whole):
 def test_a_missing_value_is_none_that_occurs():
     real, whole = np.zeros((), np.float32), np.zeros((), np.int32)
     shapes = xj.Result(real, real, real, real, whole, whole, whole)
-    layout = Layout({"seed": 1}, (1,), variables_of(shapes, None), None)
+    layout = Layout({"seed": 1}, (1,), list_variables(shapes, None), None)
     missing = {variable.name: variable.missing for variable in layout.variables}
     assert missing[OUTCOME] == MISSING_OUTCOME
     assert missing["solved_epoch"] == missing["epochs"] == np.iinfo(np.int32).min

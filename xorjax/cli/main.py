@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import typer
 from rich.console import Console
-from rich.progress import TextColumn
 
 import xorjax as xj
 from xorjax.cli import study
@@ -43,7 +42,6 @@ from xorjax.cli.terminal import (
     describe_outcome,
     exit_if_unfinished,
     exit_interrupted,
-    live_bar,
     training_bar,
 )
 from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, choose_engine
@@ -54,6 +52,7 @@ from xorjax.reports import report, sweep_report
 from xorjax.reports import sweep as sweeps
 from xorjax.studies.parsing import parse_integer, parse_sizes
 from xorjax.studies.plan import MAX_HIDDEN_UNITS, Plan, Setup, build_setup
+from xorjax.studies.progress import open_bar
 from xorjax.training.records import Record
 from xorjax.training.results import Result
 
@@ -142,14 +141,14 @@ def _train_one(
         return metrics
 
     records: list[Record] = []
-    column = TextColumn("loss {task.fields[loss]:.6f}  accuracy {task.fields[accuracy]:.2f}")
-    with suppress(KeyboardInterrupt), defer_interrupts() as check_interrupt, live_bar(column) as progress:
-        bar = progress.add_task(f"seed {seed}", total=trainer.epochs, loss=math.nan, accuracy=math.nan)
+    bar = open_bar(f"seed {seed}", trainer.epochs, "epochs")
+    with suppress(KeyboardInterrupt), defer_interrupts() as check_interrupt, bar:
         for done in iter_rounds(trainer, train_on):
             if done.records is not None:
                 records.append(done.records)
             loss, accuracy = (float(np.asarray(values)[-1]) for values in records[-1][:2])
-            progress.update(bar, completed=done.epoch, loss=loss, accuracy=accuracy)
+            bar.set_postfix_str(f"loss {loss:.6f}, accuracy {accuracy:.2f}", refresh=False)
+            bar.update(done.epoch - bar.n)
             check_interrupt()
     return jax.device_get(jax.jit(trainer.finish)(state, hparams)), records
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import jax
-import numpy as np
 import typer
+from tqdm import tqdm
 
 from xorjax.cli.options import (
     BatchSize,
@@ -23,15 +23,15 @@ from xorjax.cli.options import (
     build_plan_from_options,
     check_writable,
 )
-from xorjax.cli.terminal import defer_interrupts, describe_outcome, exit_interrupted, live_bar
+from xorjax.cli.terminal import defer_interrupts, describe_outcome, exit_interrupted
 from xorjax.statistics.arrays import percent
 from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
-from xorjax.studies.progress import NOTHING, Progress, duration, shown, solved
+from xorjax.studies.progress import NO_PROGRESS, Progress, format_solved, open_bar, progress_bar
 from xorjax.training.trainer import Trainer
 
 if TYPE_CHECKING:  # imported where they are used: ensembles need no zarr
-    from xorjax.studies.store.shards import Stored
-    from xorjax.studies.verify import Verified
+    from xorjax.studies.store.shards import StudyStore
+    from xorjax.studies.verify import Verification
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -108,14 +108,14 @@ def _refuse(error: ValueError | str) -> NoReturn:
 
 
 def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
-    from xorjax.studies.run import complete
+    from xorjax.studies.run import train_study
 
     setup = build_setup(plan.options, plan.first_hparams)
     never_stops, steps = plan.options["stop"] == "never", plan.options["epochs"] * setup.updates
-    each, unit = (steps, "net-steps/s") if never_stops else (1, "members/s")
-    at, begin = NOTHING, time.perf_counter()
+    each, unit = (steps, "net-steps") if never_stops else (1, "members")
+    at, begin = NO_PROGRESS, time.perf_counter()
     try:
-        with defer_interrupts() as check_interrupt, shown(each, unit) as show:
+        with defer_interrupts() as check_interrupt, progress_bar(each, unit) as show:
 
             def note(progress: Progress) -> None:
                 nonlocal at
@@ -123,13 +123,13 @@ def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
                 check_interrupt()
                 show(progress)
 
-            complete(
+            train_study(
                 setup.trainer,
                 plan.seeds,
                 plan.axes,
                 store=where,
                 keep=plan.keep,
-                unit=plan.unit,
+                shard_size=plan.shard_size,
                 worker=worker,
                 progress=note,
                 plan=to_store(plan),
@@ -142,7 +142,7 @@ def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
         _refuse_study(error, verbose)
     seconds = time.perf_counter() - begin
     part = "" if worker is None else " of its part"
-    committed = f"{at.committed:,} of {at.total:,} members{part}, {solved(at)}"
+    committed = f"{at.committed:,} of {at.total:,} members{part}, {format_solved(at)}"
     print(f"{where}: {committed}; {at.trained:,} trained in {seconds:.1f} s")
 
 
@@ -159,31 +159,34 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Print how far a study is: members, rate, time left, workers."""
-    from xorjax.studies.status import status_of
+    from xorjax.studies.status import read_status
 
     stored = _open_store(store)
-    found = status_of(stored)
+    found = read_status(stored)
     if json_:
         print(json.dumps(found._asdict(), indent=1))
         return
     share = found.committed / stored.layout.members
     print(f"{store}: {found.committed:,} of {stored.layout.members:,} members ({percent(share)})")
     axes = " × ".join(f"{size:,} {axis}" for axis, size in stored.layout.axes.items())
-    print(f"axes: {axes}; units of {math.prod(stored.layout.unit):,} members")
+    print(f"axes: {axes}; shards of {math.prod(stored.layout.shard_shape):,} members")
     if found.committed:
-        print(solved(NOTHING._replace(committed=found.committed, solved=found.solved)))
+        print(format_solved(NO_PROGRESS._replace(committed=found.committed, solved=found.solved)))
     if found.members_per_second:
         left = (stored.layout.members - found.committed) / found.members_per_second
-        print(f"{found.members_per_second:,.0f} members/s lately" + (f", {duration(left)} left" if left else ""))
-    for worker, units in found.workers.items():
-        print(f"at work: {worker}, {units} units")
+        print(
+            f"{found.members_per_second:,.0f} members/s lately"
+            + (f", {tqdm.format_interval(left)} left" if left else "")
+        )
+    for worker, shards in found.workers.items():
+        print(f"at work: {worker}, {shards} shards")
 
 
-def _open_store(store: str) -> "Stored":
-    from xorjax.studies.store import manifest as roots
+def _open_store(store: str) -> "StudyStore":
+    from xorjax.studies.store.manifest import find_study
 
     try:
-        return roots.found_in(store)
+        return find_study(store)
     except ValueError as error:
         _refuse(error)
 
@@ -196,35 +199,37 @@ def verify(
     repair_: Annotated[bool, typer.Option("--repair", help="Train damaged members again.")] = False,
 ) -> None:
     """Read every file of a study, train a sample of its members again, and compare bit for bit."""
-    from xorjax.studies.verify import repair
+    from xorjax.studies.verify import repair_study
 
     stored = _open_store(store)
     setup = _load_same_setup(stored) if sample or repair_ else None
     trainer = setup and setup.trainer
     found = _verify_once(store, trainer, sample, seed)
     if repair_ and not found.is_sound:
-        if found.units and trainer is None:
-            _refuse(f"{len(found.units)} units can't be trained anew here.")
-        left = repair(store, found)
+        if found.shards and trainer is None:
+            _refuse(f"{len(found.shards)} shards can't be trained anew here.")
+        left = repair_study(store, found)
         if left:
-            typer.echo(f"xorjax: units {', '.join(left)} are left: another process works on them", err=True)
-        if found.units and trainer is not None:
+            typer.echo(f"xorjax: shards {', '.join(left)} are left: another process works on them", err=True)
+        if found.shards and trainer is not None:
             _train_missing(trainer, store)
-        print(f"{store}: metadata are written anew, and {len(found.units) - len(left)} units trained anew")
+        print(f"{store}: metadata are written anew, and {len(found.shards) - len(left)} shards trained anew")
         found = _verify_once(store, trainer, sample, seed)
     if not found.is_sound:
         raise typer.Exit(1)
 
 
-def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verified":
+def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verification":
     from xorjax.studies.verify import verify_study
 
-    with defer_interrupts() as check_interrupt, live_bar() as progress:
-        bar = progress.add_task("reading")
+    with (
+        defer_interrupts() as check_interrupt,
+        open_bar("reading", _open_store(store).layout.n_shards, "shards") as bar,
+    ):
 
         def show(done: int, total: int) -> None:
             check_interrupt()
-            progress.update(bar, completed=done, total=total)
+            bar.update(done - bar.n)
 
         try:
             found = verify_study(store, trainer, sample=sample, seed=seed, progress=show)
@@ -239,14 +244,14 @@ def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) ->
     return found
 
 
-def _load_same_setup(stored: "Stored") -> Setup | None:
+def _load_same_setup(stored: "StudyStore") -> Setup | None:
     """Return what trains the members of a store again, bit for bit, or None, and print why."""
-    from xorjax.studies.verify import check_same
+    from xorjax.studies.verify import check_trainer
 
     setup = _load_setup(stored)
     if setup is not None:
         try:
-            check_same(stored, setup.trainer)
+            check_trainer(stored, setup.trainer)
         except ValueError as error:
             typer.echo(f"xorjax: {error}", err=True)
             return None
@@ -254,21 +259,20 @@ def _load_same_setup(stored: "Stored") -> Setup | None:
 
 
 def _train_missing(trainer: Trainer, store: str) -> None:
-    from xorjax.studies.run import complete
-    from xorjax.studies.store.seed_ranges import seeds_at
+    from xorjax.studies.claims import open_claims
+    from xorjax.studies.run import train_missing
+    from xorjax.studies.store.manifest import find_study
 
-    stored = _open_store(store)
-    (first, last), *more = stored.seeds
-    seeds = seeds_at(stored.seeds, np.arange(stored.layout.axes["seed"])) if more else range(first, last)
-    with defer_interrupts() as check_interrupt, shown(1, "members/s") as show:
+    study = find_study(store, read_only=False)
+    claims = open_claims(study.folder)
+    with defer_interrupts() as check_interrupt, progress_bar(1, "members") as show, claims.keep_alive():
 
         def note(progress: Progress) -> None:
             check_interrupt()
             show(progress)
 
-        axes = {**stored.values, **stored.header["shared"]}
         try:
-            complete(trainer, seeds, axes, store=store, progress=note, plan=stored.header["plan"], **stored.how)
+            train_missing(trainer, study, claims, show=note)
         except ValueError as error:
             _refuse(error)
 
@@ -293,11 +297,11 @@ def report(
     print(path)
 
 
-def _load_setup(stored: "Stored") -> Setup | None:
+def _load_setup(stored: "StudyStore") -> Setup | None:
     """Return what the plan in a store describes, or None, and print why."""
     first = {axis: values[0] for axis, values in stored.values.items()}
     try:
-        return build_setup(from_store(stored.header["plan"]), {**first, **stored.header["shared"]})
+        return build_setup(from_store(stored.metadata["plan"]), {**first, **stored.metadata["shared"]})
     except ValueError as error:
         typer.echo(f"xorjax: {error}", err=True)
         return None
@@ -312,7 +316,7 @@ def replay(
     ] = None,
 ) -> None:
     """Train one member again, and say whether it is, bit for bit, what the store has."""
-    from xorjax.studies.verify import replayed
+    from xorjax.studies.verify import replay_member
 
     stored = _open_store(store)
     setup = _load_setup(stored)
@@ -320,7 +324,7 @@ def replay(
         raise typer.Exit(1)
     hparams = _parse_place(at or [])
     try:
-        result, differing = replayed(stored, setup.trainer, seed, hparams)
+        result, differing = replay_member(stored, setup.trainer, seed, hparams)
     except ValueError as error:
         _refuse(error)
     for row, (pattern, target) in enumerate(zip(*setup.batch, strict=True)):

@@ -5,7 +5,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from xorjax.studies.progress import open_bar
 from xorjax.training.results import Outcome, Result
 
 TOLERANCE = 0.01  # of a solved network's loss
@@ -84,12 +83,6 @@ def defer_interrupts() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def live_bar(*columns: ProgressColumn) -> Progress:
-    """Return a live bar on stderr, so that stdout holds only the report."""
-    first = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
-    return Progress(*first, *columns, TimeRemainingColumn(), console=Console(stderr=True))
-
-
 @contextmanager
 def training_bar(
     description: str, total: int, updates: int, settings: dict[str, Any]
@@ -105,16 +98,12 @@ def training_bar(
     Yields:
       A function of the members finished and their total, which also raises a deferred KeyboardInterrupt.
     """
-    each, unit = (settings["epochs"] * updates, "net-steps/s") if settings["stop"] == "never" else (1, "members/s")
-    begin = time.perf_counter()
-    rate = TextColumn(f"{{task.fields[rate]:.2g}} {unit}")
-    with defer_interrupts() as check_interrupt, live_bar(rate) as progress:
-        bar = progress.add_task(description, total=total, rate=0.0)
+    each, unit = (settings["epochs"] * updates, "net-steps") if settings["stop"] == "never" else (1, "members")
+    with defer_interrupts() as check_interrupt, open_bar(description, total * each, unit) as bar:
 
         def show(done: int, total: int) -> None:
             check_interrupt()
-            seconds = time.perf_counter() - begin
-            progress.update(bar, completed=done, total=total, rate=done * each / seconds)
+            bar.update(done * each - bar.n)
 
         yield show
 

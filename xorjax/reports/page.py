@@ -28,7 +28,7 @@ from xorjax.statistics.outcomes import CLASSES
 from xorjax.studies import reduce as gather
 from xorjax.studies.plan import Setup
 from xorjax.studies.store.seed_ranges import seeds_at
-from xorjax.studies.store.shards import Stored
+from xorjax.studies.store.shards import StudyStore
 from xorjax.training.results import Result
 
 DPI = 110
@@ -57,7 +57,7 @@ code { font: .88rem ui-monospace, monospace; background: #f1f3f5; padding: .1rem
 """
 
 
-def page_of(stored: Stored, setup: Setup | None) -> str:
+def page_of(stored: StudyStore, setup: Setup | None) -> str:
     """The report of a study, as HTML.
 
     Args:
@@ -70,7 +70,7 @@ def page_of(stored: Stored, setup: Setup | None) -> str:
     """
     kept = gather.kept_fields(stored)
     axes = [axis for axis in stored.layout.axes if axis != SEED and stored.layout.axes[axis] <= MAX_VALUES]
-    found = gather.reduced(stored, _wanted(stored, kept, axes, setup))
+    found = gather.reduce_study(stored, _wanted(stored, kept, axes, setup))
     solved: Shares = found["solved"]
     if not int(solved.total):
         raise ValueError(f"{stored.name} has no member yet that a report could be of.")
@@ -95,7 +95,9 @@ def page_of(stored: Stored, setup: Setup | None) -> str:
     )
 
 
-def _wanted(stored: Stored, kept: set[str], axes: Sequence[str], setup: Setup | None) -> dict[str, Accumulator]:
+def _wanted(
+    stored: StudyStore, kept: set[str], axes: Sequence[str], setup: Setup | None
+) -> dict[str, Accumulator]:
     wanted = {"solved": _share(), "diverged": _share("diverged")}
     for axis in axes:
         wanted[f"solved by {axis}"] = _share(by=[axis])
@@ -125,7 +127,7 @@ def _share(of: str = "solved", by: Sequence[str] = ()) -> Accumulator:
     return share._replace(update=update)
 
 
-def _curves_by(stored: Stored, axes: Sequence[str]) -> list[str]:
+def _curves_by(stored: StudyStore, axes: Sequence[str]) -> list[str]:
     """The axis whose values have a survival curve each, if they are few."""
     return [axis for axis in axes if 1 < stored.layout.axes[axis] <= MAX_CURVES][:1]
 
@@ -162,7 +164,7 @@ def _with_interval(shares: Shares) -> str:
     return f"{percent(float(shares.share))} ({100 * float(shares.low):.2f} to {100 * float(shares.high):.2f} %)"
 
 
-def _tiles(stored: Stored, found: Mapping[str, Any]) -> str:
+def _tiles(stored: StudyStore, found: Mapping[str, Any]) -> str:
     total, whole = int(found["solved"].total), stored.layout.members
     members = "member" if whole == 1 else "members"
     tiles = [
@@ -186,8 +188,8 @@ def _tiles(stored: Stored, found: Mapping[str, Any]) -> str:
     )
 
 
-def _described(stored: Stored) -> str:
-    header, plan = stored.header, stored.header.get("plan") or {}
+def _described(stored: StudyStore) -> str:
+    header, plan = stored.metadata, stored.metadata.get("plan") or {}
     rows = [
         (name.replace("_", " "), value) for name, value in plan.items() if value is not None and name != "data"
     ]
@@ -213,7 +215,7 @@ def _in_words(axis: str) -> str:
     return axis.replace("_", " ")
 
 
-def _along(stored: Stored, axis: str, shares: Shares) -> str:
+def _along(stored: StudyStore, axis: str, shares: Shares) -> str:
     order = np.argsort(stored.values[axis])
     values = [stored.values[axis][i] for i in order]
     shares = Shares(*(np.asarray(each)[order] for each in shares))
@@ -228,7 +230,7 @@ def _along(stored: Stored, axis: str, shares: Shares) -> str:
     )
 
 
-def _map(stored: Stored, pair: tuple[str, str], shares: Shares) -> str:
+def _map(stored: StudyStore, pair: tuple[str, str], shares: Shares) -> str:
     rows, columns = pair
     orders = [np.argsort(stored.values[axis]) for axis in pair]
     values = {axis: [stored.values[axis][i] for i in order] for axis, order in zip(pair, orders, strict=True)}
@@ -259,7 +261,7 @@ def _losses(found: tuple[np.ndarray, int]) -> str:
     return _section("Final losses", _figure(draw, "how many members ended with which loss"), of_others)
 
 
-def _survival(stored: Stored, times: Any, axes: Sequence[str]) -> str:
+def _survival(stored: StudyStore, times: Any, axes: Sequence[str]) -> str:
     by = _curves_by(stored, axes)
     curves = (
         {f"{_in_words(by[0])} {v:g}": t for v, t in zip(stored.values[by[0]], times, strict=True)}
@@ -280,7 +282,7 @@ def _survival(stored: Stored, times: Any, axes: Sequence[str]) -> str:
     )
 
 
-def _classes(stored: Stored, found: Sequence[tuple[int, Member]], setup: Setup | None) -> str:
+def _classes(stored: StudyStore, found: Sequence[tuple[int, Member]], setup: Setup | None) -> str:
     total = sum(number for number, _ in found)
     rows = [
         [
@@ -300,7 +302,7 @@ def _classes(stored: Stored, found: Sequence[tuple[int, Member]], setup: Setup |
     return _section("What networks end as", *parts)
 
 
-def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
+def _surfaces(stored: StudyStore, members: Sequence[Member], setup: Setup) -> str:
     axis = np.linspace(-0.25, 1.25, 101)
     across = min(3, len(members))
     down = -(-len(members) // across)
@@ -314,7 +316,7 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
         for panel, member in zip(panels, members, strict=False):
             seed, hparams = named(stored, member.indices)
             final = xj.replay(
-                setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.header["engine"]
+                setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.metadata["engine"]
             )
             params = jax.tree.map(lambda leaf: leaf[0], final.params)
             outputs = surface_of(setup.model, params, axis)
@@ -329,7 +331,7 @@ def _surfaces(stored: Stored, members: Sequence[Member], setup: Setup) -> str:
     )
 
 
-def _extremes(stored: Stored, members: Sequence[Member]) -> str:
+def _extremes(stored: StudyStore, members: Sequence[Member]) -> str:
     rows = [
         [
             html.escape(member.what),
@@ -348,14 +350,14 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def named(stored: Stored, indices: Mapping[str, int]) -> tuple[int, dict[str, float]]:
+def named(stored: StudyStore, indices: Mapping[str, int]) -> tuple[int, dict[str, float]]:
     """The seed and the hyper-parameters of the member at these indices."""
     seed = int(seeds_at(stored.seeds, np.array([indices[SEED]]))[0])
     own = {axis: values[indices[axis]] for axis, values in stored.values.items()}
-    return seed, {**own, **stored.header["shared"]}
+    return seed, {**own, **stored.metadata["shared"]}
 
 
-def _command(stored: Stored, member: Member) -> str:
+def _command(stored: StudyStore, member: Member) -> str:
     seed, hparams = named(stored, member.indices)
     at = [word for axis in stored.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
     words = ["xorjax", "study", "replay", stored.name, "--seed", str(seed), *at]  # quoted, as a shell wants them

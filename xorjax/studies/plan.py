@@ -26,7 +26,7 @@ from xorjax.studies.parsing import (
     parse_task,
     parse_values,
 )
-from xorjax.studies.store.layout import MAX_UNIT, variables_of
+from xorjax.studies.store.layout import MAX_SHARD_SIZE, list_variables
 from xorjax.training.results import Result
 from xorjax.training.stopping import RULES
 from xorjax.training.trainer import MAX_EPOCHS, Trainer, trainer
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
       axes: hyper-parameters: a number that all members share, or the list of values of an axis.
       store: folder or URL of the store, or None.
       keep: the fields of `Result` that are stored, or None for all but the parameters.
-      unit: number of members that are committed together, or None for the default.
+      shard_size: number of members that are committed together, or None for the default.
     """
 
     options: dict[str, Any]
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     axes: dict[str, float | list[float]]
     store: str | None
     keep: list[str] | None
-    unit: int | None
+    shard_size: int | None
 
     @property
     def first_hparams(self) -> dict[str, float]:
@@ -170,7 +170,7 @@ STUDY_KEYS = {
     "seeds": Key(parse_seeds, 10_000),
     "store": Key(_check_text),
     "keep": Key(_check_fields),
-    "unit": Key(_integer(1, MAX_UNIT)),
+    "shard_size": Key(_integer(1, MAX_SHARD_SIZE)),
 }
 KEYS = {**TRAINER_KEYS, **STUDY_KEYS}
 _RECORD_ONCE = {"record_every": None, "record_at": [0]}
@@ -267,7 +267,7 @@ def _find_conflicts(plan: Plan) -> list[PlanError]:
             run = build_setup(options, plan.first_hparams).trainer.run
             if plan.keep is not None:
                 member = jax.eval_shape(run, jax.eval_shape(jax.random.key, 0), plan.first_hparams)
-                variables_of(member, plan.keep)
+                list_variables(member, plan.keep)
             return errors
         except (TypeError, ValueError) as error:
             key = re.split(r"\W", str(error), maxsplit=1)[0]  # messages begin with the argument

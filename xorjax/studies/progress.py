@@ -1,29 +1,26 @@
-"""How far a study is, and showing it: a live bar on a terminal or in a notebook, a line now and then elsewhere."""
+"""How far a study is, and showing it with tqdm: a bar on a terminal or in a notebook, now and then elsewhere."""
 
-import math
-import time
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import TextColumn
+from tqdm.auto import tqdm
 
 from xorjax.statistics.arrays import interval, percent
-from xorjax.studies.live import live_bar
 
-LINE_SECONDS = 10.0
+LOG_SECONDS = 10.0  # between two lines where stderr is no terminal
 
 
 class Progress(NamedTuple):
     """How far a study is.
 
     Attributes:
-      done: members committed, before this run or in it, and those under way by the share of their epochs.
-      total: members of the study, or of this worker's share of it.
+      done: members committed, before this run or in it, and those in training by the share of their epochs.
+      total: members of the study, or of this worker's part of it.
       committed: members, and `solved`: how many of these are.
       trained: members that this run has committed.
-      epochs: that it has trained them for.
+      epochs: for which it has trained them.
     """
 
     done: int
@@ -34,47 +31,48 @@ class Progress(NamedTuple):
     epochs: int
 
 
-NOTHING = Progress(0, 0, 0, 0, 0, 0)
+Show = Callable[[Progress], None]
+NO_PROGRESS = Progress(0, 0, 0, 0, 0, 0)
 
 
-def solved(at: Progress) -> str:
-    """The share solved, of those committed so far, with its interval of 95 %."""
+def format_solved(at: Progress) -> str:
+    """Return the share solved of the members committed so far, with its interval of 95 %."""
     if not at.committed:
         return "none committed yet"
     low, high = interval(at.solved, at.committed)
     return f"{percent(at.solved / at.committed)} solved ({100 * low:.2f} to {100 * high:.2f} %)"
 
 
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def open_bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm:
+    """Return a bar of tqdm on stderr, or in a notebook."""
+    is_live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(
+        desc=what,
+        total=total,
+        initial=initial,
+        unit=f" {unit}",
+        unit_scale=True,
+        mininterval=0.1 if is_live else LOG_SECONDS,
+        dynamic_ncols=True,
+    )
 
 
 @contextmanager
-def shown(each: int, unit: str) -> Iterator[Callable[[Progress], None]]:
-    """Shows a Progress on stderr or in a notebook; the rate is of members times `each`, in this unit."""
-    console = Console(stderr=True)
-    is_live = console.is_terminal or console.is_jupyter
-    begun, first, last_line = time.perf_counter(), -1, -math.inf
-    columns = TextColumn(f"{{task.fields[rate]:.2g}} {unit}"), TextColumn("{task.fields[solved]}")
-    with live_bar(*columns, disable=not is_live) as bars:
-        bar = bars.add_task("study", total=None, rate=0.0, solved="")
+def progress_bar(each: int, unit: str) -> Iterator[Show]:
+    """Give a function that shows a Progress in a bar, which counts `each` of these units for a member."""
+    bar: tqdm | None = None
 
-        def show(at: Progress) -> None:
-            nonlocal first, last_line
-            if not at.total:  # another process makes or extends the study
-                return
-            first, now = at.done if first < 0 else first, time.perf_counter()
-            rate = (at.done - first) / max(now - begun, 1e-9)
-            if is_live:
-                bars.update(bar, completed=at.done, total=at.total, rate=rate * each, solved=solved(at))
-                return
-            is_new = now - last_line >= LINE_SECONDS
-            if is_new or (at.committed == at.total and last_line < math.inf):
-                last_line = now if at.committed < at.total else math.inf
-                left = f", {duration((at.total - at.done) / rate)} left" if rate and at.done < at.total else ""
-                done = f"{percent(at.done / max(at.total, 1))} of {at.total:,} members"
-                console.print(f"xorjax: {done}, {rate * each:.2g} {unit}, {solved(at)}{left}", soft_wrap=True)
+    def show(at: Progress) -> None:
+        nonlocal bar
+        if not at.total:  # another process creates or extends the study
+            return
+        if bar is None:
+            bar = open_bar("study", at.total * each, unit, at.done * each)
+        bar.set_postfix_str(format_solved(at), refresh=False)
+        bar.update(at.done * each - bar.n)
 
+    try:
         yield show
+    finally:
+        if bar is not None:
+            bar.close()

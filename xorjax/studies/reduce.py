@@ -1,4 +1,4 @@
-"""Statistics of what is in a store, read unit by unit: of any number of members in constant memory."""
+"""Statistics of the members in a store, read shard by shard: of any number of members in constant memory."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,45 +7,43 @@ import numpy as np
 
 from xorjax.ensembles.accumulator import Accumulator, combine
 from xorjax.ensembles.members import SEED, AxisIndices, Members
-from xorjax.studies.store import shards as stores
 from xorjax.studies.store.layout import MISSING_OUTCOME
-from xorjax.studies.store.shards import Stored
+from xorjax.studies.store.shards import StudyStore, iter_outcomes, read_shard
 from xorjax.training.results import Result
 
 FIELDS = set(Result._fields) - {"params", "history"}
 
 
-def blocks(stored: Stored) -> Iterator[tuple[Result, AxisIndices]]:
-    """The members that are committed, unit by unit: what the study keeps of them, None for the rest.
+def iter_committed(study: StudyStore) -> Iterator[tuple[Result, AxisIndices]]:
+    """Yield the committed members of each shard: their results, None for fields that the study does not keep.
 
     Raises:
       StoreError: if a file is damaged.
     """
-    variables = [variable for variable in stored.layout.variables if variable.name in FIELDS]
-    for unit, outcomes in stores.outcomes_by_unit(stored, variables):
+    variables = [variable for variable in study.layout.variables if variable.name in FIELDS]
+    for shard, outcomes in iter_outcomes(study, variables):
         done = outcomes != MISSING_OUTCOME
         if done.any():
-            found: dict[str, Any] = {
-                variable.name: stores.read_unit(stored, variable, unit)[done] for variable in variables
-            }
-            fields: dict[str, Any] = dict.fromkeys(Result._fields) | found
-            yield Result(**fields), places_of(stored, unit, done)
+            values: dict[str, Any] = dict.fromkeys(Result._fields)
+            values |= {variable.name: read_shard(study, variable, shard)[done] for variable in variables}
+            yield Result(**values), indices_of(study, shard, done)
 
 
-def places_of(stored: Stored, unit: int, which: np.ndarray) -> dict[str, np.ndarray]:
-    """Where along each axis some members of a unit are; `which` has the shape of its region."""
-    region, within = stored.layout.region(unit), np.nonzero(which)
-    return {axis: at + part.start for axis, at, part in zip(stored.layout.axes, within, region, strict=True)}
+def indices_of(study: StudyStore, shard: int, which: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the indices along each axis of some members of a shard; `which` has the shape of its region."""
+    region, within = study.layout.region(shard), np.nonzero(which)
+    return {axis: at + part.start for axis, at, part in zip(study.layout.axes, within, region, strict=True)}
 
 
-def reduced(stored: Stored, reduce: Accumulator | Mapping[str, Accumulator]) -> Any:
-    """What an accumulator, or several by name, find of the members that are committed."""
-    gather = combine(reduce)
-    gathered = gather.init(Members(stored.layout.axes, range(stored.layout.axes[SEED]), lambda indices: None))
-    for results, indices in blocks(stored):
-        gathered = gather.update(gathered, results, indices)
-    return gather.finalize(gathered)
+def reduce_study(study: StudyStore, reduce: Accumulator | Mapping[str, Accumulator]) -> Any:
+    """Return the statistic of an accumulator, or of several by name, over the committed members."""
+    accumulator = combine(reduce)
+    gathered = accumulator.init(Members(study.layout.axes, range(study.layout.axes[SEED]), lambda indices: None))
+    for results, indices in iter_committed(study):
+        gathered = accumulator.update(gathered, results, indices)
+    return accumulator.finalize(gathered)
 
 
-def kept_fields(stored: Stored) -> set[str]:
-    return {variable.name for variable in stored.layout.variables} & FIELDS
+def kept_fields(study: StudyStore) -> set[str]:
+    """Return the fields of `Result` that a study keeps and `iter_committed` reads."""
+    return {variable.name for variable in study.layout.variables} & FIELDS

@@ -1,6 +1,7 @@
-"""A study, from what is asked for: found, made or extended in its store, and trained."""
+"""Running a study: create, find or extend it in its store, and train what is missing."""
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -10,44 +11,47 @@ import jax.numpy as jnp
 import numpy as np
 import xarray
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from xorjax._checks import check_integer, check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import SEED, check_seeds
 from xorjax.ensembles.scheduler import plan_schedule
-from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, checked_worker
+from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, open_claims, parse_worker
 from xorjax.studies.dataset import open_study
-from xorjax.studies.identity import differences, header_of
-from xorjax.studies.pending import MembersOfUnits, Unit
-from xorjax.studies.progress import NOTHING, shown
-from xorjax.studies.store import manifest as roots
-from xorjax.studies.store import shards as stores
+from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
+from xorjax.studies.pending import PendingMembers, PendingShard
+from xorjax.studies.progress import NO_PROGRESS, Show, progress_bar
+from xorjax.studies.store.access import StoreError, StoreLocation, open_zarr
 from xorjax.studies.store.layout import (
-    AXIS,
-    MAX_UNIT,
+    AXIS_NAME,
+    MANIFEST,
+    MAX_SHARD_SIZE,
     RECORD,
-    ROOT,
     Layout,
-    members_of_unit,
-    unit_shape,
-    variables_of,
+    Variable,
+    choose_shard_shape,
+    default_shard_size,
+    list_variables,
 )
-from xorjax.studies.store.seed_ranges import Runs, count, joined, runs_of, seeds_at, without
-from xorjax.studies.store.shards import Stored, StoreError
-from xorjax.studies.worker import Show, Work
+from xorjax.studies.store.manifest import COPY, check_study, find_damaged_nodes, read_manifest, write_manifest
+from xorjax.studies.store.seed_ranges import count_seeds, extend_ranges
+from xorjax.studies.store.shards import StudyStore, list_chunks
+from xorjax.studies.worker import StudyWorker
 from xorjax.training.trainer import Trainer
 
 RESERVED = (SEED, "seeds", RECORD)
+Axes = Mapping[str, ArrayLike | Sequence[float]]
 
 
 def run_study(
     trainer: Trainer,
-    seeds: Sequence[int] | np.ndarray,
-    axes: Mapping[str, Any] | None = None,
+    seeds: range,
+    axes: Axes | None = None,
     *,
-    store: Any,
+    store: StoreLocation,
     keep: Sequence[str] | None = None,
-    unit: int | None = None,
+    shard_size: int | None = None,
     worker: tuple[int, int] | str | None = None,
     engine: str = "auto",
     precision: Literal["float32", "fast"] = "float32",
@@ -55,228 +59,248 @@ def run_study(
     mesh: Mesh | None = None,
     lease_seconds: float = LEASE_SECONDS,
     progress: Show | bool = False,
-    plan: Mapping[str, Any] | None = None,
+    plan: Mapping[str, object] | None = None,
 ) -> xarray.Dataset:
-    """Trains every seed at every combination of hyper-parameters, into a store that survives whatever happens.
+    """Train every seed at every combination of hyper-parameters, into a store from which nothing is lost.
 
-    What is committed stays: called again, in this process or any other, this trains what is missing, and the
-    store is the same bit for bit as that of a run without interruption. With more seeds or more values of an axis
-    the study is extended, and only the new members are trained. Several processes may run it at once; in a local
-    or shared folder each takes units that no other has, and takes over those of one that died. (Other stores have
-    no such claims: share them by `worker`, and extend them while nobody works at them.)
+    Committed members stay: called again, in this process or any other, it trains the missing members, and the
+    store is the same bit for bit as that of a run without interruption. A longer range of seeds, at either end, or
+    more values of an axis extend the study, and only the new members are trained. Several processes may run it at
+    once; in a local or shared folder each takes shards that no other has, and takes over those of one that died.
+    (Other stores have no such claims: divide them by `worker`, and extend them while no process works at them.)
 
     Args:
       trainer: from `xj.trainer(...)`.
-      seeds: a range, list or array of integers from 0 to 2^32 − 1.
+      seeds: a range of consecutive seeds, each from 0 to 2^32 − 1.
       axes: hyper-parameters by name: a list of numbers is an axis of the study, a number is shared by all members.
-        All are floats to the trainer.
+        The trainer gets all as floats.
       store: a folder, a URL such as "s3://bucket/study.zarr" (by fsspec), or a store of zarr.
-      keep: what is kept of each member, by the fields of `Result`; None is all but the final parameters, "params".
-      unit: about how many members are trained and committed as one, 1 to 2^24, in a new study; None is 16,384, or
-        fewer where much is kept of each. It stays when the study is extended.
-      worker: `(3, 16)`, or "3/16", does every 16th unit, from the third on, and returns; None does all that no
-        other process works on, and then waits for these.
+      keep: the fields of `Result` that are kept of each member; None is all but the final parameters, "params".
+      shard_size: about how many members are trained and committed together, 1 to 2^24, in a new study; None is
+        16,384, or fewer if much is kept of each. It stays when the study is extended.
+      worker: `(3, 16)`, or "3/16", does every 16th shard, from the third on, and returns; None does all that no
+        other process works on, and then waits for the others.
       engine, precision, chunk_size, mesh: as for `train_ensemble`.
-      lease_seconds: after so long without a sign of life, what a process was working on is taken over.
-      progress: True shows a bar with the rate, the share solved so far and the time left, in a notebook too; lines
-        where stderr is no terminal. A function is called with a `Progress`, a few times a second.
+      lease_seconds: after so long without a sign of life from a process, others take over its shards.
+      progress: True shows a bar of tqdm with the rate, the share solved so far and the time left, in a notebook
+        too, and every ten seconds where stderr is no terminal. A function is called with a `Progress`, a few times
+        a second.
       plan: words that describe how the trainer was made, kept in the store (`xorjax study` puts its file there).
 
     Returns:
-      The dataset, opened from the store and not yet read: dimensions are the axes and "seed", in the order that
-      was asked for. Members that are missing are nan.
+      The dataset, opened from the store and not yet read: its dimensions are the axes and "seed", in the order
+      asked for. Missing members are nan.
 
     Raises:
-      TypeError, ValueError: naming the argument, its value and what is allowed; where the store holds another
-        study, what differs.
-      OSError: naming the file that could not be written. What was committed stays.
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+      DifferentStudyError: (a ValueError) if the store holds another study, with what differs.
+      OSError: naming the file that could not be written. Committed members stay.
     """
-    stored, values, runs = complete(
+    study = train_study(
         trainer,
         seeds,
         axes,
         store=store,
         keep=keep,
-        unit=unit,
+        shard_size=shard_size,
         worker=worker,
+        engine=engine,
+        precision=precision,
+        chunk_size=chunk_size,
         mesh=mesh,
         lease_seconds=lease_seconds,
         progress=progress,
         plan=plan,
-        engine=engine,
-        precision=precision,
-        chunk_size=chunk_size,
     )
-    return _in_order(open_study(store), values, runs, stored)
+    values, _ = check_axes(axes)
+    order: dict[str, Any] = {axis: of_axis for axis, of_axis in values.items() if of_axis != study.values[axis]}
+    if len(study.seeds) > 1:
+        order[SEED] = np.asarray(seeds)
+    dataset = open_study(store)
+    return dataset.sel(order) if order else dataset
 
 
-def complete(
+def train_study(
     trainer: Trainer,
-    seeds: Sequence[int] | np.ndarray,
-    axes: Mapping[str, Any] | None,
+    seeds: range,
+    axes: Axes | None,
     *,
-    store: Any,
+    store: StoreLocation,
     keep: Sequence[str] | None = None,
-    unit: int | None = None,
+    shard_size: int | None = None,
     worker: tuple[int, int] | str | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
+    chunk_size: int | None = None,
     mesh: Mesh | None = None,
     lease_seconds: float = LEASE_SECONDS,
     progress: Show | bool = False,
-    plan: Mapping[str, Any] | None = None,
-    **how: Any,
-) -> tuple[Stored, dict[str, list[float]], Runs]:
-    """`run_study` without opening the dataset, whose index takes memory for every seed.
-
-    Returns:
-      The study in its store; the values of each axis and the seeds that were asked for.
-    """
+    plan: Mapping[str, object] | None = None,
+) -> StudyStore:
+    """Do `run_study` without opening the dataset, whose index takes memory for every seed."""
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
-    share = checked_worker(worker)
+    share, mesh = parse_worker(worker), check_mesh(mesh)
     if not 0 < check_real("lease_seconds", lease_seconds) <= MAX_LEASE_SECONDS:
         raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
     if not isinstance(progress, bool) and not callable(progress):
         raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
-    mesh = check_mesh(mesh)
     try:
         json.dumps(plan)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{plan=} must be words and numbers that JSON has: {error}.") from None
-    values, shared = _axes(axes)
-    runs = runs_of(check_seeds(seeds))
-    how = {"engine": "auto", "precision": "float32", "chunk_size": None, **how}
-    asked = _asked(trainer, values, shared, runs, store, keep, unit, how, plan)
-    roots.read(asked.store, asked.name)  # before anything is written to what may be another's
-    claims = Claims(at, lease_seconds) if (at := stores.folder(asked.store)) is not None else None
-    with _showing(progress, trainer) as show, nullcontext() if claims is None else claims.kept():
-        with nullcontext() if claims is None else claims.alone(lambda: show(NOTHING)):
-            stored = _made(asked, keep)
-        first = np.zeros(stored.layout.region_shape(0), bool)
-        first.flat[0] = True
-        like = MembersOfUnits(stored, [Unit(0, first)], shared)
-        schedule = plan_schedule(trainer, like, mesh=mesh, **how)
-        Work(trainer, stored, shared, schedule, share, claims, show).run()
-    if claims is not None:
-        claims.clean()
-    return stored, values, runs
+    values, shared = check_axes(axes)
+    seeds = _check_seeds(seeds)
+    metadata = study_metadata(
+        trainer, values, shared, engine=engine, precision=precision, chunk_size=chunk_size, plan=plan
+    )
+    layout = _plan_layout(trainer, values, shared, seeds, keep, shard_size)
+    asked = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
+    check_study(asked)
+    read_manifest(asked.store, asked.name)  # before anything is written into a folder of other files
+    claims = open_claims(asked.folder, lease_seconds)
+    with _show(progress, trainer) as show, claims.keep_alive():
+        with claims.hold_study(lambda: show(NO_PROGRESS)):
+            study = _create_or_extend(asked, seeds, keep)
+        train_missing(trainer, study, claims, share, chunk_size=chunk_size, mesh=mesh, show=show)
+    claims.clean()
+    return study
 
 
-def _showing(progress: Show | bool, trainer: Trainer) -> AbstractContextManager[Show]:
+def train_missing(
+    trainer: Trainer,
+    study: StudyStore,
+    claims: Claims,
+    worker: Worker | None = None,
+    *,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    show: Show = lambda at: None,
+) -> None:
+    """Train and commit the members that a study still lacks."""
+    first = np.zeros(study.layout.region_shape(0), bool)
+    first.flat[0] = True
+    like = PendingMembers(study, [PendingShard(0, first)])
+    options = study.engine_options if chunk_size is None else {**study.engine_options, "chunk_size": chunk_size}
+    schedule = plan_schedule(trainer, like, mesh=mesh, **options)
+    StudyWorker(trainer, study, schedule, worker, claims, show).run()
+
+
+def _show(progress: Show | bool, trainer: Trainer) -> AbstractContextManager[Show]:
     if callable(progress):
         return nullcontext(progress)
     if not progress:
         return nullcontext(lambda at: None)
-    each, unit = (1, "members/s") if trainer.stops else (trainer.epochs, "epochs/s")
-    return shown(each, unit)
+    return progress_bar(1, "members") if trainer.stops else progress_bar(trainer.epochs, "epochs")
 
 
-def _axes(axes: Mapping[str, Any] | None) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Those with several values, and those that are shared."""
+def _check_seeds(seeds: range) -> range:
+    if not isinstance(seeds, range) or (len(seeds) > 1 and seeds.step != 1):
+        raise TypeError(
+            f"seeds={reprlib.repr(seeds)} must be a range of consecutive seeds, such as range(1000). For "
+            f"other seeds, run several studies, or xj.train_ensemble."
+        )
+    check_seeds(seeds)
+    return range(seeds[0], seeds[-1] + 1)
+
+
+def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the hyper-parameters that are axes, and those that all members share."""
     values: dict[str, list[float]] = {}
     shared: dict[str, float] = {}
     if not isinstance(axes, Mapping | None):
         raise TypeError(f"{axes=} must be a dictionary of numbers, or lists of them, by name.")
-    as_trained = jnp.result_type(float)
+    dtype = jnp.result_type(float)
     for name, given in (axes or {}).items():
-        if not isinstance(name, str) or not AXIS.fullmatch(name) or name in RESERVED:
+        if not isinstance(name, str) or not AXIS_NAME.fullmatch(name) or name in RESERVED:
             raise ValueError(f"axes has the name {name!r}; it must be a word that is not in {RESERVED}.")
         array = check_real_array(f"axes[{name!r}]", given).astype(np.float64)
         with np.errstate(over="ignore"):
-            trained = array.astype(as_trained)
+            trained = array.astype(dtype)
         if array.ndim > 1 or not array.size or not np.isfinite(trained).all():
             raise ValueError(
-                f"axes[{name!r}]={given!r} must be a finite number, or a list of at least one, in {as_trained}."
+                f"axes[{name!r}]={given!r} must be a finite number, or a list of at least one, in {dtype}."
             )
         if array.ndim == 0:
             shared[name] = float(array)
         elif len(set(trained.tolist())) < len(array):
-            raise ValueError(f"axes[{name!r}]={given!r} must hold each value once, in {as_trained}.")
+            raise ValueError(f"axes[{name!r}]={given!r} must hold each value once, in {dtype}.")
         else:
             values[name] = array.tolist()
     return values, shared
 
 
-def _asked(
+def _plan_layout(
     trainer: Trainer,
     values: dict[str, list[float]],
     shared: dict[str, float],
-    runs: Runs,
-    where: Any,
+    seeds: range,
     keep: Sequence[str] | None,
-    unit: int | None,
-    how: Mapping[str, Any],
-    plan: Mapping[str, Any] | None,
-) -> Stored:
-    """The study as a new store would have it."""
-    header = header_of(trainer, values, shared, plan=plan, **how)
+    shard_size: int | None,
+) -> Layout:
+    """Return the layout of the study in a new store."""
     hparams = {name: jnp.float32(0) for name in (*values, *shared)}
     result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
-    sizes = {axis: len(given) for axis, given in values.items()} | {SEED: count(runs)}
-    variables = variables_of(result, keep)
+    axes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
+    variables = list_variables(result, keep)
     for variable in variables:
-        for name in (variable.name.partition("/")[0], *variable.dims):
-            if name in values:
-                raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
-    usual = members_of_unit(variables)
-    of_unit = usual if unit is None else check_integer("unit", unit, 1, MAX_UNIT)
+        _check_names(variable, values)
+    default = default_shard_size(variables)
+    size = default if shard_size is None else check_integer("shard_size", shard_size, 1, MAX_SHARD_SIZE)
     record = None
     if trainer.recorded is not None and any(variable.name.startswith("history/") for variable in variables):
         record = tuple(trainer.recorded)
-    layout = Layout(sizes, unit_shape(list(sizes.values()), of_unit, usual), variables, record)
-    zarr_store, name = stores.opened(where)
-    asked = Stored(zarr_store, name, header, layout, values, runs)
-    roots.check(asked)
-    return asked
+    return Layout(axes, choose_shard_shape(list(axes.values()), size, default), variables, record)
 
 
-def _made(asked: Stored, keep: Sequence[str] | None) -> Stored:
-    """The study in its store: made, or found there, or extended by what is asked for."""
-    stored = roots.read(asked.store, asked.name)
+def _check_names(variable: Variable, values: Mapping[str, list[float]]) -> None:
+    for name in (variable.name.partition("/")[0], *variable.dims):
+        if name in values:
+            raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
+
+
+def _create_or_extend(asked: StudyStore, seeds: range, keep: Sequence[str] | None) -> StudyStore:
+    """Return the study in its store: created, or found there, or extended by what is asked for."""
+    stored = read_manifest(asked.store, asked.name)
     if stored is None:
-        if stores.present(asked, stores.outcome_of(asked)):
+        if list_chunks(asked, asked.layout.outcome):
             raise StoreError(
-                f"{asked.name} has members of a study, but no {ROOT} that says of which; {roots.COPY} is a copy."
+                f"{asked.name} has members of a study, but no {MANIFEST} that describes it; {COPY} is a copy."
             )
-        roots.write(asked)
+        write_manifest(asked)
         return asked
-    given = {**asked.header, "axes": list(asked.layout.axes), "record": asked.layout.record}
-    found = {**stored.header, "axes": list(stored.layout.axes), "record": stored.layout.record}
-    if keep is not None:
-        given["keep"], found["keep"] = (sorted(v.name for v in s.layout.variables) for s in (asked, stored))
-    if differing := differences(found, given):
-        lines = "".join(f"\n- {line}" for line in differing)
-        raise ValueError(f"store={asked.name!r} holds another study, which differs in:{lines}")
+    _check_same_study(stored, asked, keep)
     values = {}
-    for axis, there in stored.values.items():
-        new = [value for value in asked.values[axis] if value not in there]
-        if gone := [value for value in there if value not in asked.values[axis]]:
+    for axis, of_axis in stored.values.items():
+        if gone := [value for value in of_axis if value not in asked.values[axis]]:
             raise ValueError(
                 f"axes[{axis!r}] lacks {gone[:5]}, which the study in {asked.name!r} has; it can be extended, "
                 f"not cut."
             )
-        values[axis] = [*there, *new]
-    if gone := without(stored.seeds, asked.seeds):
-        raise ValueError(
-            f"seeds lack those from {gone[0][0]} to {gone[0][1] - 1}, which the study in {asked.name!r} has; "
-            f"it can be extended, not cut."
-        )
-    seeds = joined([*stored.seeds, *without(asked.seeds, stored.seeds)])
-    if values == stored.values and seeds == stored.seeds:
-        if roots.damaged_documents(stored):  # by an extension that was cut short, say
-            roots.write(stored)
+        values[axis] = [*of_axis, *(value for value in asked.values[axis] if value not in of_axis)]
+    try:
+        ranges = extend_ranges(stored.seeds, seeds)
+    except ValueError as error:
+        raise ValueError(f"seeds={seeds} can't be those of the study in {asked.name!r}: {error}.") from None
+    if values == stored.values and ranges == stored.seeds:
+        if find_damaged_nodes(stored):  # by an extension that was cut short, say
+            write_manifest(stored)
         return stored
-    axes = {axis: len(given) for axis, given in values.items()} | {SEED: count(seeds)}
-    wider = stored._replace(layout=stored.layout._replace(axes=axes), values=values, seeds=seeds)
-    roots.check(wider)
-    roots.write(wider, seeds_before=count(stored.seeds))
+    axes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: count_seeds(ranges)}
+    wider = stored._replace(layout=stored.layout._replace(axes=axes), values=values, seeds=ranges)
+    check_study(wider)
+    write_manifest(wider, seeds_before=count_seeds(stored.seeds))
     return wider
 
 
-def _in_order(
-    dataset: xarray.Dataset, values: dict[str, list[float]], seeds: Runs, stored: Stored
-) -> xarray.Dataset:
-    """The dataset with its axes in the order that was asked for, which may not be that of the store."""
-    order: dict[str, Any] = {axis: given for axis, given in values.items() if given != stored.values[axis]}
-    if joined(seeds) != stored.seeds:
-        order[SEED] = seeds_at(seeds, np.arange(count(seeds)))
-    return dataset.sel(order) if order else dataset
+def _check_same_study(stored: StudyStore, asked: StudyStore, keep: Sequence[str] | None) -> None:
+    in_store, wanted = (
+        {**study.metadata, "axes": list(study.layout.axes), "record": study.layout.record}
+        for study in (stored, asked)
+    )
+    if keep is not None:
+        for study, metadata in ((stored, in_store), (asked, wanted)):
+            metadata["keep"] = sorted(variable.name for variable in study.layout.variables)
+    differences = compare_metadata(in_store, wanted)
+    if differences.lines:
+        raise DifferentStudyError(f"store={asked.name!r} holds another study, which differs in:", differences)

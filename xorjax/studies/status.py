@@ -4,23 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xorjax.studies.claims import LEASE_SECONDS, claimed
-from xorjax.studies.store import shards as stores
+from xorjax.studies.claims import LEASE_SECONDS, list_claims
 from xorjax.studies.store.layout import MISSING_OUTCOME
-from xorjax.studies.store.shards import Stored
+from xorjax.studies.store.shards import StudyStore, iter_outcomes
 from xorjax.training.results import Outcome
 
-LATELY = 32  # units whose times say how fast the study is
-PAUSE = 10  # times the usual time between two units, and a lease: the study stood still
+RECENT_SHARDS = 32  # whose times give the rate
+PAUSE = 10  # a gap of so many usual gaps between two shards, and of a lease, means that no process worked
 
 
 class Status(NamedTuple):
-    """What is known of a study that may be under way.
+    """The state of a study that may be under way.
 
     Attributes:
-      committed: members, and `solved`: how many of these are.
-      members_per_second: by when the last units were committed; None where that is not known, or nobody works.
-      workers: who holds claims, and on how many units.
+      committed: number of members, and `solved`: how many of these are.
+      members_per_second: from the times of the last shards; None if that is unknown, or nobody works.
+      workers: the processes that hold claims, and on how many shards.
     """
 
     committed: int
@@ -29,36 +28,36 @@ class Status(NamedTuple):
     workers: dict[str, int]
 
 
-def status_of(stored: Stored) -> Status:
-    """How far a study is.
+def read_status(study: StudyStore) -> Status:
+    """Return how far a study is.
 
     Raises:
       StoreError: if a file is damaged.
     """
-    layout, outcome = stored.layout, stores.outcome_of(stored)
     committed, solved = {}, 0
-    for unit, outcomes in stores.outcomes_by_unit(stored, []):
+    for shard, outcomes in iter_outcomes(study, []):
         if n := int((outcomes != MISSING_OUTCOME).sum()):
-            committed[unit] = n
+            committed[shard] = n
         solved += int((outcomes == Outcome.SOLVED).sum())
-    root = stores.folder(stored.store)
-    if root is None:
-        return Status(sum(committed.values()), solved, None, {})
+    total, folder = sum(committed.values()), study.folder
+    if folder is None:
+        return Status(total, solved, None, {})
     workers: dict[str, int] = {}
-    for worker in claimed(root).values():
+    for worker in list_claims(folder).values():
         workers[worker] = workers.get(worker, 0) + 1
-    rate = None
-    if workers and committed:
-        at = {unit: (root / layout.chunk(outcome, unit)).stat().st_mtime for unit in committed}
-        lately = sorted(committed, key=at.__getitem__)[-LATELY:]
-        rate = _rate(np.array([at[unit] for unit in lately]), np.array([committed[unit] for unit in lately]))
-    return Status(sum(committed.values()), solved, rate, workers)
+    if not workers or not committed:
+        return Status(total, solved, None, workers)
+    layout = study.layout
+    times = {shard: (folder / layout.chunk_key(layout.outcome, shard)).stat().st_mtime for shard in committed}
+    recent = sorted(committed, key=times.__getitem__)[-RECENT_SHARDS:]
+    rate = _rate(np.array([times[shard] for shard in recent]), np.array([committed[shard] for shard in recent]))
+    return Status(total, solved, rate, workers)
 
 
 def _rate(times: np.ndarray, members: np.ndarray) -> float | None:
-    """Members a second, since the study last stood still."""
+    """Return members a second since the study last stood still."""
     gaps = np.diff(times)
-    stood = np.flatnonzero(gaps > max(PAUSE * np.median(gaps), LEASE_SECONDS)) if len(gaps) else []
-    first = stood[-1] + 1 if len(stood) else 0
+    pauses = np.flatnonzero(gaps > max(PAUSE * np.median(gaps), LEASE_SECONDS)) if len(gaps) else []
+    first = pauses[-1] + 1 if len(pauses) else 0
     seconds = times[-1] - times[first]
     return float(members[first + 1 :].sum() / seconds) if seconds > 0 else None

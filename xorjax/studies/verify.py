@@ -1,46 +1,53 @@
-"""Whether a study is what it says: every chunk is read, and a sample of its members trained again, bit for bit."""
+"""Verification of a study: every chunk is read, and a sample of its members trained again, bit for bit."""
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from xorjax._checks import check_integer
 from xorjax.ensembles.ensemble import train_ensemble
 from xorjax.ensembles.members import MAX_SEED, SEED
-from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, claimed
-from xorjax.studies.identity import differences, header_of
-from xorjax.studies.pending import MembersOfUnits, Unit
-from xorjax.studies.store import manifest as roots
-from xorjax.studies.store import shards as stores
-from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, RECORD, ROOT, Variable, leaves
-from xorjax.studies.store.seed_ranges import place_of, seeds_at
-from xorjax.studies.store.shards import Stored, StoreError
+from xorjax.studies.claims import PAUSE_SECONDS, is_being_extended, open_claims
+from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
+from xorjax.studies.pending import PendingMembers, PendingShard
+from xorjax.studies.store.access import StoreError, StoreLocation
+from xorjax.studies.store.layout import MANIFEST, MISSING_OUTCOME, OUTCOME, RECORD, named_arrays
+from xorjax.studies.store.manifest import find_damaged_nodes, find_study, write_manifest
+from xorjax.studies.store.seed_ranges import find_seed, seeds_at
+from xorjax.studies.store.shards import (
+    ChunkKeys,
+    StudyStore,
+    committed_members,
+    delete_shard,
+    list_all_chunks,
+    read_outcomes,
+    read_shard,
+)
 from xorjax.training.results import Result
 from xorjax.training.trainer import Trainer
 
 SAMPLE = 64
-COUNTS = ("epochs", "solved_epoch")  # what stands for a missing value in other variables may be a value
+COUNTS = ("epochs", "solved_epoch")  # in other variables, the value for a missing member may be a value
 
 
-class Verified(NamedTuple):
-    """What was found.
+class Verification(NamedTuple):
+    """The result of a verification.
 
     Attributes:
-      committed: members.
+      committed: number of members.
       members: of the whole study.
-      damaged: what is wrong with files, each naming one.
-      units: those that are to be trained anew, by their places along the axes, such as "0.3".
-      replayed: members that were trained again.
-      differing: of these, what was not the same bit for bit: the member, and the variable.
+      damaged: what is wrong with files; each text names one.
+      shards: those to be trained anew, by their labels, such as "0.3".
+      replayed: number of members that were trained again.
+      differing: those of them, and the variables, that are not the same bit for bit.
     """
 
     committed: int
     members: int
     damaged: list[str]
-    units: list[str]
+    shards: list[str]
     replayed: int
     differing: list[str]
 
@@ -49,205 +56,213 @@ class Verified(NamedTuple):
         return not self.damaged and not self.differing
 
 
+class Difference(NamedTuple):
+    """A value in a store that is not the one that its member has when it is trained again."""
+
+    variable: str
+    member: str
+    shard: int
+
+
 def verify_study(
-    store: Any,
+    store: StoreLocation,
     trainer: Trainer | None = None,
     *,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Verified:
-    """Reads every chunk of a study, whose checksums tell of any change, and trains a sample of its members again.
+) -> Verification:
+    """Read every chunk of a study, whose checksums reveal any change, and train a sample of its members again.
 
     Args:
       store: a folder, a URL that fsspec knows, or a store of zarr.
-      trainer: that the study was made with; None trains nobody again.
+      trainer: the study's; None trains no member again.
       sample: how many members are trained again, 0 to 2^20, or all if they are fewer.
-      seed: which: drawn among the committed ones.
-      progress: called as `progress(done, total)` with the units read.
+      seed: draws them among the committed members.
+      progress: called as `progress(done, total)` with the shards read.
 
     Raises:
       ValueError: if there is no study, or its metadata are damaged, or members can't be trained again here.
     """
     sample = check_integer("sample", sample, 0, 2**20)
     seed = check_integer("seed", seed, 0, MAX_SEED)
-    stored = roots.found_in(store)
+    study = find_study(store)
     if trainer is not None and sample:
-        check_same(stored, trainer)
-    while (damaged := _damaged_metadata(stored)) and _is_extended(stored):
+        check_trainer(study, trainer)
+    while (damaged := _find_damaged_metadata(study)) and is_being_extended(study.folder):
         time.sleep(PAUSE_SECONDS)
-        stored = roots.found_in(store)
-    units, counts = [], np.zeros(stored.layout.n_units, np.int64)
-    there = stores.everything_there(stored, stored.layout.variables)
-    for unit in range(stored.layout.n_units):
-        found, counts[unit] = _looked_at(stored, unit, there)
-        if found:
-            damaged += found
-            units.append(unit)
+        study = find_study(store)
+    shards, counts = [], np.zeros(study.layout.n_shards, np.int64)
+    chunks = list_all_chunks(study, study.layout.variables)
+    for shard in range(study.layout.n_shards):
+        of_shard, counts[shard] = _check_shard(study, shard, chunks)
+        if of_shard:
+            damaged += of_shard
+            shards.append(shard)
         if progress is not None:
-            progress(unit + 1, stored.layout.n_units)
+            progress(shard + 1, study.layout.n_shards)
     total = int(counts.sum())
     replayed, differing = 0, []
     if trainer is not None and sample and total:
         drawn = np.random.Generator(np.random.Philox(seed)).choice(total, min(sample, total), replace=False)
-        replayed, (differing, of_units) = len(drawn), _replayed(stored, trainer, counts, np.sort(drawn))
-        units = sorted({*units, *of_units})
-    places = [stored.layout.place(unit) for unit in units]
-    return Verified(total, stored.layout.members, damaged, places, replayed, differing)
+        replayed, differing = len(drawn), _replay_members(study, trainer, counts, np.sort(drawn))
+        shards = sorted({*shards, *(each.shard for each in differing)})
+    labels = [study.layout.label(shard) for shard in shards]
+    differences = [f"{each.variable} of {each.member}" for each in differing]
+    return Verification(total, study.layout.members, damaged, labels, replayed, differences)
 
 
-def _is_extended(stored: Stored) -> bool:
-    """Whether another process makes or extends the study just now."""
-    root = stores.folder(stored.store)
-    return root is not None and STUDY in claimed(root)
-
-
-def check_same(stored: Stored, trainer: Trainer) -> None:
-    """Checks that a trainer, here, is what a study was made with.
+def check_trainer(study: StudyStore, trainer: Trainer) -> None:
+    """Check that a trainer, on this machine, is the one with which a study was made.
 
     Raises:
-      ValueError: with all that differs.
+      DifferentStudyError: with all that differs.
     """
-    here = header_of(trainer, stored.values, stored.header["shared"], plan=None, **stored.how)
-    if differing := differences(stored.header, here):
-        lines = "".join(f"\n- {line}" for line in differing)
-        raise ValueError(f"members of {stored.name!r} can't be trained again here, where it differs in:{lines}")
+    here = study_metadata(trainer, study.values, study.metadata["shared"], plan=None, **study.engine_options)
+    differences = compare_metadata(study.metadata, here)
+    if differences.lines:
+        message = f"members of {study.name!r} can't be trained again here, where it differs in:"
+        raise DifferentStudyError(message, differences)
 
 
-def repair(store: Any, found: Verified) -> list[str]:
-    """Takes back what is damaged, so that the study trains it again; writes metadata and coordinates anew.
+def repair_study(store: StoreLocation, verification: Verification) -> list[str]:
+    """Remove damaged shards, so that the study trains them again; write metadata and coordinates anew.
 
     Returns:
-      The units that were left as they are, since another process works on them.
+      The shards that were left as they are, since another process works on them.
     """
-    stored = roots.found_in(store, read_only=False)
-    claims = None if (root := stores.folder(stored.store)) is None else Claims(root)
-    with nullcontext() if claims is None else claims.kept():
-        with nullcontext() if claims is None else claims.alone():
-            stored = roots.found_in(store, read_only=False)
-            roots.write(stored)
+    study = find_study(store, read_only=False)
+    claims = open_claims(study.folder)
+    with claims.keep_alive():
+        with claims.hold_study():
+            study = find_study(store, read_only=False)
+            write_manifest(study)
         left = []
-        for place in found.units:
-            if claims is None or claims.take(place):
-                stores.take_back(stored, stored.layout.unit_at(place))
+        for label in verification.shards:
+            if claims.take(label):
+                delete_shard(study, study.layout.shard_at(label))
             else:
-                left.append(place)
+                left.append(label)
         return left
 
 
-def _damaged_metadata(stored: Stored) -> list[str]:
-    found = [f"{stored.name}/{path}/{ROOT} is damaged or not there" for path in roots.damaged_documents(stored)]
-    axes: dict[str, Any] = {axis: np.asarray(values, np.float64) for axis, values in stored.values.items()}
-    if stored.layout.record is not None:
-        axes[RECORD] = np.asarray(stored.layout.record)
+def _find_damaged_metadata(study: StudyStore) -> list[str]:
+    damaged = [f"{study.name}/{path}/{MANIFEST} is damaged or missing" for path in find_damaged_nodes(study)]
+    axes = {axis: np.asarray(values, np.float64) for axis, values in study.values.items()}
+    if study.layout.record is not None:
+        axes[RECORD] = np.asarray(study.layout.record)
     for axis, values in axes.items():
-        found += _damaged_values(stored, axis, slice(0, len(values)), values)
-    size = stored.array(SEED).chunks[0]
-    for start in range(0, stored.layout.axes[SEED], size):
-        part = slice(start, min(start + size, stored.layout.axes[SEED]))
-        found += _damaged_values(stored, SEED, part, seeds_at(stored.seeds, np.arange(part.start, part.stop)))
-    return found
+        damaged += _check_coordinates(study, axis, slice(0, len(values)), values)
+    size = study.array(SEED).chunks[0]
+    for start in range(0, study.layout.axes[SEED], size):
+        part = slice(start, min(start + size, study.layout.axes[SEED]))
+        seeds = seeds_at(study.seeds, np.arange(part.start, part.stop))
+        damaged += _check_coordinates(study, SEED, part, seeds)
+    return damaged
 
 
-def _damaged_values(stored: Stored, axis: str, part: slice, values: np.ndarray) -> list[str]:
-    path = f"{stored.name}/{axis}/c.{part.start // stored.array(axis).chunks[0]}"
+def _check_coordinates(study: StudyStore, axis: str, part: slice, values: np.ndarray) -> list[str]:
+    path = f"{study.name}/{axis}/c.{part.start // study.array(axis).chunks[0]}"
     try:
-        there = np.asarray(stored.array(axis)[part])
-    except Exception as error:  # what codecs raise of damaged bytes is of many kinds
+        in_store = np.asarray(study.array(axis)[part])
+    except Exception as error:  # codecs raise many kinds of errors for damaged bytes
         return [f"{path} is damaged: {error}"]
-    return [] if np.array_equal(there, values) else [f"{path} does not hold the values of {axis}"]
+    return [] if np.array_equal(in_store, values) else [f"{path} does not hold the values of {axis}"]
 
 
-def _looked_at(stored: Stored, unit: int, there: Mapping[Variable, set[str]]) -> tuple[list[str], int]:
-    """What is wrong with the files of a unit, and how many members it has if nothing is."""
+def _check_shard(study: StudyStore, shard: int, chunks: ChunkKeys) -> tuple[list[str], int]:
+    """Return what is wrong with the files of a shard, and how many members it has if nothing is."""
     try:
-        outcomes = stores.outcomes(stored, unit, there)
+        outcomes = read_outcomes(study, shard, chunks)
     except StoreError as error:
         return [str(error)], 0
-    done = int((outcomes != MISSING_OUTCOME).sum())
-    found = []
-    for variable, chunks in there.items():
-        if variable.name != OUTCOME and (chunk := stored.layout.chunk(variable, unit)) in chunks:
+    done = outcomes != MISSING_OUTCOME
+    damaged = []
+    for variable, keys in chunks.items():
+        if variable.name != OUTCOME and (key := study.layout.chunk_key(variable, shard)) in keys:
             try:
-                values = stores.read_unit(stored, variable, unit)
+                values = read_shard(study, variable, shard)
             except StoreError as error:
-                found.append(str(error))
+                damaged.append(str(error))
                 continue
-            if variable.name in COUNTS and ((values == variable.missing) & (outcomes != MISSING_OUTCOME)).any():
-                found.append(f"{stored.name}/{chunk} lacks values of members that are committed")
-    return found, 0 if found else done
+            if variable.name in COUNTS and ((values == variable.missing) & done).any():
+                damaged.append(f"{study.name}/{key} lacks values of members that are committed")
+    return damaged, 0 if damaged else int(done.sum())
 
 
-def replayed(stored: Stored, trainer: Trainer, seed: int, values: Mapping[str, float]) -> tuple[Result, list[str]]:
-    """One member of a study again.
+def replay_member(
+    study: StudyStore, trainer: Trainer, seed: int, values: Mapping[str, float]
+) -> tuple[Result, list[str]]:
+    """Train one member of a study again.
 
     Args:
-      stored: the study.
-      trainer: that it was made with.
+      study: the study.
+      trainer: the study's.
       seed: of the member.
       values: of each axis.
 
     Returns:
-      Its result, with a leading axis of one, and which variables of the store are not the same bit for bit.
+      Its result, with a leading axis of one, and the variables of the store that are not the same bit for bit.
 
     Raises:
       ValueError: naming the axis, if there is no such member, or it is not committed yet.
     """
-    check_same(stored, trainer)
-    place = []
-    for axis, given in stored.values.items():
-        if values.get(axis) not in given:
+    check_trainer(study, trainer)
+    indices = []
+    for axis, of_axis in study.values.items():
+        if values.get(axis) not in of_axis:
             raise ValueError(
-                f"{axis}={values.get(axis)} must be one of {', '.join(f'{value!r}' for value in given)}."
+                f"{axis}={values.get(axis)} must be one of {', '.join(f'{value!r}' for value in of_axis)}."
             )
-        place.append(given.index(values[axis]))
-    if unknown := set(values) - set(stored.values):
+        indices.append(of_axis.index(values[axis]))
+    if unknown := set(values) - set(study.values):
         raise ValueError(
-            f"{', '.join(unknown)} must be among the axes: {', '.join(stored.values) or 'there are none'}."
+            f"{', '.join(unknown)} must be among the axes: {', '.join(study.values) or 'there are none'}."
         )
-    at = place_of(stored.seeds, seed)
-    if at is None:
+    of_seed = find_seed(study.seeds, seed)
+    if of_seed is None:
         raise ValueError(f"{seed=} is not in the study.")
-    place.append(at)
-    number = stored.layout.unit_at(".".join(str(i // n) for i, n in zip(place, stored.layout.unit, strict=True)))
-    wanted = np.zeros(stored.layout.region_shape(number), bool)
-    wanted[tuple(i % size for i, size in zip(place, stored.layout.unit, strict=True))] = True
-    if not stores.committed(stored, number)[wanted].all():
+    indices.append(of_seed)
+    within = list(zip(indices, study.layout.shard_shape, strict=True))
+    number = study.layout.shard_at(".".join(str(i // n) for i, n in within))
+    wanted = np.zeros(study.layout.region_shape(number), bool)
+    wanted[tuple(i % n for i, n in within)] = True
+    if not committed_members(study, number)[wanted].all():
         raise ValueError(f"{seed=} at {dict(values)} is not committed yet.")
-    result, differing = _compared(stored, trainer, [Unit(number, wanted)])
-    return result, [name for name, _, _ in differing]
+    result, differing = _train_again(study, trainer, [PendingShard(number, wanted)])
+    return result, [each.variable for each in differing]
 
 
-def _replayed(
-    stored: Stored, trainer: Trainer, counts: np.ndarray, chosen: np.ndarray
-) -> tuple[list[str], list[int]]:
-    """Trains the chosen of all committed members, counted unit by unit, again; what differs, and its units."""
+def _replay_members(
+    study: StudyStore, trainer: Trainer, counts: np.ndarray, drawn: np.ndarray
+) -> list[Difference]:
+    """Train members again that were drawn from all committed members, which are counted shard by shard."""
     ends = np.cumsum(counts)
-    of_unit = np.searchsorted(ends, chosen, side="right")
-    units = []
-    for number in np.unique(of_unit).tolist():
-        at = np.flatnonzero(stores.committed(stored, number))
-        wanted = np.zeros(stored.layout.size(number), bool)
-        wanted[at[chosen[of_unit == number] - (ends[number] - counts[number])]] = True
-        units.append(Unit(number, wanted.reshape(stored.layout.region_shape(number))))
-    _, differing = _compared(stored, trainer, units)
-    return [f"{name} of {member}" for name, member, _ in differing], [unit for _, _, unit in differing]
+    of_shard = np.searchsorted(ends, drawn, side="right")
+    shards = []
+    for number in np.unique(of_shard).tolist():
+        at = np.flatnonzero(committed_members(study, number))
+        wanted = np.zeros(study.layout.size(number), bool)
+        wanted[at[drawn[of_shard == number] - (ends[number] - counts[number])]] = True
+        shards.append(PendingShard(number, wanted.reshape(study.layout.region_shape(number))))
+    return _train_again(study, trainer, shards)[1]
 
 
-def _compared(stored: Stored, trainer: Trainer, units: list[Unit]) -> tuple[Result, list[tuple[str, str, int]]]:
-    """The results of members trained again; which variables, of which members and units, are not the same."""
-    members = MembersOfUnits(stored, units, stored.header["shared"])
-    result = train_ensemble(trainer, members, **stored.how)
-    again, differing = leaves(result), []
+def _train_again(
+    study: StudyStore, trainer: Trainer, shards: list[PendingShard]
+) -> tuple[Result, list[Difference]]:
+    members = PendingMembers(study, shards)
+    result = train_ensemble(trainer, members, **study.engine_options)
+    again, differing = named_arrays(result), []
     seeds, hparams = members[0 : len(members)]
-    of_unit = [unit.number for unit in units for _ in range(unit.members)]
-    for variable in stored.layout.variables:
-        kept = np.concatenate([stores.read_unit(stored, variable, unit.number)[unit.wanted] for unit in units])
+    of_shard = [shard.number for shard in shards for _ in range(shard.members)]
+    for variable in study.layout.variables:
+        stored = np.concatenate([read_shard(study, variable, shard.number)[shard.wanted] for shard in shards])
         new = np.asarray(again[variable.name]).astype(variable.dtype)
-        same = (_bits(kept) == _bits(new)).reshape(len(kept), -1).all(1)
+        same = (_bits(stored) == _bits(new)).reshape(len(stored), -1).all(1)
         for i in np.flatnonzero(~same).tolist():
-            where = "".join(f", {axis}={hparams[axis][i]:g}" for axis in stored.values)
-            differing.append((variable.name, f"seed={seeds[i]}{where}", of_unit[i]))
+            where = "".join(f", {axis}={hparams[axis][i]:g}" for axis in study.values)
+            differing.append(Difference(variable.name, f"seed={seeds[i]}{where}", of_shard[i]))
     return result, differing
 
 

@@ -1,8 +1,8 @@
-"""One process at a study: what its store still lacks is trained and committed, unit by unit, beside any others."""
+"""One process at a study: it trains and commits the missing members, shard by shard, beside other processes."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -10,135 +10,132 @@ import numpy as np
 from xorjax.ensembles.members import Members
 from xorjax.ensembles.scheduler import Schedule, train_chunks
 from xorjax.studies.claims import Claims, Worker
-from xorjax.studies.pending import MembersOfUnits, Unit, by_unit
-from xorjax.studies.progress import NOTHING, Progress
-from xorjax.studies.store import shards as stores
+from xorjax.studies.pending import PendingMembers, PendingShard, group_by_shard
+from xorjax.studies.progress import NO_PROGRESS, Progress, Show
 from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME
-from xorjax.studies.store.shards import Stored
+from xorjax.studies.store.shards import StudyStore, commit_shard, iter_outcomes, read_shard
 from xorjax.training.results import Outcome
 from xorjax.training.trainer import Trainer
 
 EPOCHS = "epochs"
-WAIT_SECONDS = 1.0  # between looks at what others have done
-
-Show = Callable[[Progress], None]
+WAIT_SECONDS = 1.0  # between looks at the work of other processes
 
 
-class Work:
+class StudyWorker:
     """One process at a study."""
 
     def __init__(
         self,
         trainer: Trainer,
-        stored: Stored,
-        shared: dict[str, float],
+        study: StudyStore,
         schedule: Schedule,
-        share: Worker | None,
-        claims: Claims | None,
+        worker: Worker | None,
+        claims: Claims,
         show: Show,
     ):
-        self._trainer, self._stored, self._shared, self._schedule = trainer, stored, shared, schedule
-        self._claims, self._show = claims, show
-        self._names = {OUTCOME, EPOCHS, *(variable.name for variable in stored.layout.variables)}
-        self._numbers = [n for n in range(stored.layout.n_units) if share is None or share.has(n)]
-        layout = stored.layout
-        total = layout.members if share is None else sum(map(layout.size, self._numbers))
-        self._at = NOTHING._replace(total=total)
-        self._settled = (0, 0)  # members of units that are done, and how many of them are solved
-        self._before = 0  # members committed before what is trained now, or by others meanwhile
+        self._trainer, self._study, self._schedule, self._claims, self._show = (
+            trainer,
+            study,
+            schedule,
+            claims,
+            show,
+        )
+        layout = study.layout
+        self._names = {OUTCOME, EPOCHS, *(variable.name for variable in layout.variables)}
+        self._numbers = [n for n in range(layout.n_shards) if worker is None or worker.has_shard(n)]
+        total = layout.members if worker is None else sum(map(layout.size, self._numbers))
+        self._at = NO_PROGRESS._replace(total=total)
+        self._complete = (0, 0)  # members of complete shards, and how many of them are solved
+        self._before = 0  # members committed before the present training, or by others meanwhile
 
     def run(self) -> None:
-        """Trains all that no other process works on, and waits for what others do."""
-        pending = self._pending(self._numbers)
+        """Train all shards that no other process works on, and wait for the others."""
+        pending = self._find_pending(self._numbers)
         while pending:
             before = self._at.trained
             self._train(pending)
-            if self._at.trained == before:  # others have all that is left; they may die
+            if self._at.trained == before:  # other processes have all that is left; they may die
                 time.sleep(WAIT_SECONDS)
-            pending = self._pending([unit.number for unit in pending])
+            pending = self._find_pending([shard.number for shard in pending])
 
-    def _pending(self, numbers: Sequence[int]) -> list[Unit]:
-        """Which of these units, that were not done before, are not done yet, as the store has it now."""
-        (done, n_solved), partly, found = self._settled, np.zeros(2, int), []
-        for number, outcomes in stores.outcomes_by_unit(self._stored, self._stored.layout.variables, numbers):
+    def _find_pending(self, numbers: Sequence[int]) -> list[PendingShard]:
+        """Return which of these shards are not complete in the store now."""
+        (done, n_solved), partly, pending = self._complete, np.zeros(2, int), []
+        for number, outcomes in iter_outcomes(self._study, self._study.layout.variables, numbers):
             wanted, solved = outcomes == MISSING_OUTCOME, outcomes == Outcome.SOLVED
-            if wanted.any():  # of a unit that nobody began, as one value: there may be many
-                found.append(Unit(number, np.broadcast_to(True, wanted.shape) if wanted.all() else wanted))
+            if wanted.any():  # of a shard that nobody began, as one value: there may be many
+                wanted = np.broadcast_to(True, wanted.shape) if wanted.all() else wanted
+                pending.append(PendingShard(number, wanted))
                 partly += (~wanted).sum(), solved.sum()
             else:
                 done, n_solved = done + wanted.size, n_solved + int(solved.sum())
-        self._settled = done, n_solved
+        self._complete = done, n_solved
         committed = done + int(partly[0])
         self._at = self._at._replace(done=committed, committed=committed, solved=n_solved + int(partly[1]))
         self._show(self._at)
-        return found
+        return pending
 
-    def _train(self, pending: Sequence[Unit]) -> None:
-        """Trains and commits those of these units that no other process works on."""
-        units = deque[Unit]()
+    def _train(self, pending: Sequence[PendingShard]) -> None:
+        """Train and commit those of these shards that no other process works on."""
+        shards = deque[PendingShard]()
         self._before = self._at.committed
 
         def parts() -> Iterator[tuple[Members, slice]]:
-            for taken in self._taken(pending):
-                units.extend(taken)
-                members = MembersOfUnits(self._stored, taken, self._shared)
+            for claimed in self._claim(pending):
+                shards.extend(claimed)
+                members = PendingMembers(self._study, claimed)
                 yield from self._schedule.split(members)
 
         def show(done: int, total: int) -> None:
             self._at = self._at._replace(done=max(self._at.done, self._before + done))
             self._show(self._at)
 
-        total = sum(unit.members for unit in pending)
+        total = sum(shard.members for shard in pending)
         blocks = train_chunks(self._trainer, self._schedule, parts(), total, show)
         with closing(blocks):
-            for unit, values in by_unit(units, blocks, self._names):
-                self._commit(unit, values)
-                self._release(unit)
+            for shard, values in group_by_shard(shards, blocks, self._names):
+                self._commit(shard, values)
+                self._claims.release(self._label(shard))
                 self._show(self._at)
 
-    def _taken(self, pending: Sequence[Unit]) -> Iterator[list[Unit]]:
-        """Units for this process, claimed when they are asked for: as many as fill all threads."""
-        taken: list[Unit] = []
-        for unit in pending:
-            if self._claims is not None:
-                if not self._claims.take(self._place(unit)):
-                    continue
-                unit = self._still_wanted(unit)
-                if not unit.members:
-                    self._release(unit)
-                    continue
-            taken.append(unit)
-            if sum(each.members for each in taken) >= self._schedule.members_at_once:
-                yield taken
-                taken = []
-        if taken:
-            yield taken
+    def _claim(self, pending: Sequence[PendingShard]) -> Iterator[list[PendingShard]]:
+        """Yield shards for this process, claimed when they are asked for: as many as fill all threads."""
+        claimed: list[PendingShard] = []
+        for shard in pending:
+            if not self._claims.take(self._label(shard)):
+                continue
+            shard = self._look_again(shard)
+            if not shard.members:
+                self._claims.release(self._label(shard))
+                continue
+            claimed.append(shard)
+            if sum(each.members for each in claimed) >= self._schedule.members_at_once:
+                yield claimed
+                claimed = []
+        if claimed:
+            yield claimed
 
-    def _still_wanted(self, unit: Unit) -> Unit:
-        """A unit without the members that others have committed meanwhile, who are counted."""
-        outcomes = stores.read_unit(self._stored, stores.outcome_of(self._stored), unit.number)
-        new = outcomes[unit.wanted & (outcomes != MISSING_OUTCOME)]
+    def _look_again(self, shard: PendingShard) -> PendingShard:
+        """Return a shard without the members that others have committed meanwhile, and count these."""
+        outcomes = read_shard(self._study, self._study.layout.outcome, shard.number)
+        new = outcomes[shard.wanted & (outcomes != MISSING_OUTCOME)]
         at, n = self._at, new.size
         solved = at.solved + int((new == Outcome.SOLVED).sum())
         self._before += n
         self._at = at._replace(done=at.done + n, committed=at.committed + n, solved=solved)
         self._show(self._at)
-        return unit._replace(wanted=unit.wanted & (outcomes == MISSING_OUTCOME))
+        return shard._replace(wanted=shard.wanted & (outcomes == MISSING_OUTCOME))
 
-    def _commit(self, unit: Unit, values: dict[str, np.ndarray]) -> None:
+    def _commit(self, shard: PendingShard, values: dict[str, np.ndarray]) -> None:
         def is_ours() -> bool:
-            return self._claims is None or self._claims.holds(self._place(unit))
+            return self._claims.holds(self._label(shard))
 
-        if stores.commit(self._stored, unit.number, unit.wanted, values, is_ours):
-            at, n = self._at, unit.members
+        if commit_shard(self._study, shard.number, shard.wanted, values, is_ours):
+            at, n = self._at, shard.members
             solved = at.solved + int((values[OUTCOME] == Outcome.SOLVED).sum())
             epochs = at.epochs + int(values[EPOCHS].sum(dtype=np.int64))
             committed = at.committed + n
             self._at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
 
-    def _release(self, unit: Unit) -> None:
-        if self._claims is not None:
-            self._claims.release(self._place(unit))
-
-    def _place(self, unit: Unit) -> str:
-        return self._stored.layout.place(unit.number)
+    def _label(self, shard: PendingShard) -> str:
+        return self._study.layout.label(shard.number)

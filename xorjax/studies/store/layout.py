@@ -1,7 +1,7 @@
-"""How a study lies in a zarr v3 store: its axes, units of work and variables, and the metadata that says so.
+"""The layout of a study in a zarr v3 store: its axes, shards and variables, and the metadata derived from them.
 
-A chunk of every array is one unit of work, in a file (an object) of its own, with a checksum. All metadata follows
-from a `Layout`, so that what is found in a store can be held against what must be there.
+A chunk of every array holds one shard, in a file (an object) of its own, with a checksum. All metadata are derived
+from a `Layout`, so that the metadata in a store can be compared with those that must be there.
 """
 
 import math
@@ -16,19 +16,18 @@ from xorjax._checks import check_choice
 from xorjax.ensembles.members import SEED
 from xorjax.training.results import Outcome, Result
 
-UNIT = 2**14  # members, unless they are fewer
-MAX_UNIT = 2**24
-MAX_UNITS = 2**20
-UNIT_BYTES = 2**25  # of a unit's values, unless a member has more
+SHARD_SIZE = 2**14  # members, unless their values need more than SHARD_BYTES
+SHARD_BYTES = 2**25
+MAX_SHARD_SIZE = 2**24
+MAX_SHARDS = 2**20
 RECORD = "record"
-ROOT = "zarr.json"
-CLAIMS = "claims"  # a folder of who works on what
-GROUP = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+MANIFEST = "zarr.json"
+CLAIMS = "claims"  # a folder that says which process works on which shard
 COORDINATE_CHUNK = 2**20
 OUTCOME, PARAMS = "outcome", "params"
 MISSING_OUTCOME = -1
-AXIS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+AXIS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 UNITS = {"epochs": "epochs", "solved_epoch": "epochs", "record": "epochs", "loss": "1", "accuracy": "1"}
 LONG_NAMES = {
     "loss": "loss of the final parameters on the whole batch",
@@ -41,14 +40,17 @@ LONG_NAMES = {
     "record": "epochs trained when this was recorded",
 }
 
+Document = dict[str, Any]  # as JSON has it
+GROUP: Document = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
 
 class Variable(NamedTuple):
     """One array of a store, beyond the axes of the study.
 
     Attributes:
-      name: where it lies, such as "params/0/kernel".
+      name: its path, such as "params/0/kernel".
       dtype: NumPy's name for it.
-      dims: of the axes that follow those of the study, and `shape`: their sizes.
+      dims: names of the axes that follow those of the study, and `shape`: their sizes.
     """
 
     name: str
@@ -57,25 +59,21 @@ class Variable(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def missing(self) -> Any:
-        """What stands for a member that has not been trained."""
+    def missing(self) -> np.generic | int:
+        """The value that stands for a member that has not been trained."""
         dtype = np.dtype(self.dtype)
         if dtype.kind == "f":
             return dtype.type(np.nan)
-        return (
-            np.iinfo(dtype).max
-            if dtype.kind == "u"
-            else MISSING_OUTCOME
-            if self.name == OUTCOME
-            else np.iinfo(dtype).min
-        )
+        if dtype.kind == "u":
+            return np.iinfo(dtype).max
+        return MISSING_OUTCOME if self.name == OUTCOME else np.iinfo(dtype).min
 
 
 class Layout(NamedTuple):
-    """Axes and sizes of a study, members of a unit along each of them, its variables, and the epochs recorded."""
+    """Sizes of the axes, members of a shard along each of them, the variables, and the epochs recorded."""
 
     axes: dict[str, int]
-    unit: tuple[int, ...]
+    shard_shape: tuple[int, ...]
     variables: tuple[Variable, ...]
     record: tuple[int, ...] | None
 
@@ -88,104 +86,107 @@ class Layout(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def units(self) -> tuple[int, ...]:
-        """How many units there are along each axis."""
-        return tuple(-(-size // of_unit) for size, of_unit in zip(self.shape, self.unit, strict=True))
+    def shard_grid(self) -> tuple[int, ...]:
+        """Number of shards along each axis."""
+        return tuple(-(-size // of_shard) for size, of_shard in zip(self.shape, self.shard_shape, strict=True))
 
     @property
-    def n_units(self) -> int:
-        return math.prod(self.units)
+    def n_shards(self) -> int:
+        return math.prod(self.shard_grid)
 
-    def region(self, unit: int) -> tuple[slice, ...]:
-        """The members of a unit, which are fewer at the edges."""
-        at = np.unravel_index(unit, self.units)
-        sizes = zip(at, self.unit, self.shape, strict=True)
-        return tuple(slice(int(i) * size, min((int(i) + 1) * size, end)) for i, size, end in sizes)
+    @property
+    def outcome(self) -> Variable:
+        return next(variable for variable in self.variables if variable.name == OUTCOME)
 
-    def region_shape(self, unit: int) -> tuple[int, ...]:
-        return tuple(part.stop - part.start for part in self.region(unit))
+    def region(self, shard: int) -> tuple[slice, ...]:
+        """Return the members of a shard along each axis; a shard at the edge has fewer."""
+        parts = zip(self.full_region(shard), self.shape, strict=True)
+        return tuple(slice(part.start, min(part.stop, size)) for part, size in parts)
 
-    def whole_region(self, unit: int) -> tuple[slice, ...]:
-        """The unit, were the study large enough for all of it."""
-        at = np.unravel_index(unit, self.units)
-        return tuple(slice(int(i) * n, (int(i) + 1) * n) for i, n in zip(at, self.unit, strict=True))
+    def region_shape(self, shard: int) -> tuple[int, ...]:
+        return tuple(part.stop - part.start for part in self.region(shard))
 
-    def size(self, unit: int) -> int:
-        """Members of a unit."""
-        return math.prod(self.region_shape(unit))
+    def full_region(self, shard: int) -> tuple[slice, ...]:
+        """Return the region of the shard as if the study were large enough to fill it."""
+        at = np.unravel_index(shard, self.shard_grid)
+        return tuple(slice(int(i) * n, (int(i) + 1) * n) for i, n in zip(at, self.shard_shape, strict=True))
 
-    def place(self, unit: int) -> str:
-        """What a unit is called, in this study and when it has been extended: its place along each axis."""
-        return ".".join(str(int(i)) for i in np.unravel_index(unit, self.units))
+    def size(self, shard: int) -> int:
+        """Return the number of members of a shard."""
+        return math.prod(self.region_shape(shard))
 
-    def unit_at(self, place: str) -> int:
-        """The unit that is called so."""
-        return int(np.ravel_multi_index(tuple(map(int, place.split("."))), self.units))
+    def label(self, shard: int) -> str:
+        """Return the indices of a shard along each axis, such as "0.3": they stay when the study is extended."""
+        return ".".join(str(int(i)) for i in np.unravel_index(shard, self.shard_grid))
 
-    def chunk(self, variable: Variable, unit: int) -> str:
-        """Where in a store the values of a unit are."""
-        return f"{variable.name}/c.{self.place(unit)}{'.0' * len(variable.shape)}"
+    def shard_at(self, label: str) -> int:
+        """Return the number of the shard with this label."""
+        return int(np.ravel_multi_index(tuple(map(int, label.split("."))), self.shard_grid))
+
+    def chunk_key(self, variable: Variable, shard: int) -> str:
+        """Return the key under which a store has the values of a shard."""
+        return f"{variable.name}/c.{self.label(shard)}{'.0' * len(variable.shape)}"
 
 
-def unit_shape(shape: Sequence[int], members: int, room: int = UNIT) -> tuple[int, ...]:
-    """Neighbours along the last axes, about so many members, as a unit; a power of two along each axis.
+def choose_shard_shape(shape: Sequence[int], members: int, room: int = SHARD_SIZE) -> tuple[int, ...]:
+    """Return the shape of a shard of about `members` neighbours along the last axes; all sizes are powers of two.
 
-    A study smaller than a unit leaves room along its last axis, the seeds, for up to `room` members: it may
-    be the beginning of a larger one.
+    A study smaller than a shard leaves room along its last axis, the seeds, for up to `room` members: it may
+    be extended later.
     """
     *others, seeds = (2 ** math.ceil(math.log2(size)) for size in shape)
-    unit: list[int] = []
+    shard: list[int] = []
     for size in (max(seeds, min(members, room) // math.prod(others)), *reversed(others)):
-        left = members // math.prod(unit)
-        unit.append(2 ** int(math.log2(min(size, left))))
-    return tuple(reversed(unit))
+        left = members // math.prod(shard)
+        shard.append(2 ** int(math.log2(min(size, left))))
+    return tuple(reversed(shard))
 
 
-def members_of_unit(variables: Sequence[Variable]) -> int:
-    """About how many members a unit has, if nobody says: fewer where much is kept of each."""
+def default_shard_size(variables: Sequence[Variable]) -> int:
+    """Return about how many members a shard has by default: fewer if much is kept of each."""
     of_each = sum(np.dtype(variable.dtype).itemsize * math.prod(variable.shape) for variable in variables)
-    return max(1, min(UNIT, UNIT_BYTES // of_each))
+    return max(1, min(SHARD_SIZE, SHARD_BYTES // of_each))
 
 
-def leaves(result: Any) -> dict[str, Any]:
-    """The arrays of a `Result` by name, but for the epochs of records.
+def named_arrays(result: Result) -> dict[str, Any]:
+    """Return the arrays of a `Result` by their names in a store, without the epochs of records.
 
     Raises:
-      ValueError: if parameters or observations have names that are no names in a store.
+      ValueError: if parameters or observations have names that a store can't have.
     """
     if result.history is not None:
         result = result._replace(history=result.history._replace(epoch=None))
-    found = {}
+    arrays: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(result)[0]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if not NAME.fullmatch(name):
+        if not VARIABLE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} can't be kept: a name in a store has letters, digits, _ and - alone.")
-        if name in found:
+        if name in arrays:
             raise ValueError(f"{name!r} can't be kept: two things have this name in a store.")
-        found[name] = leaf
-    return found
+        arrays[name] = leaf
+    return arrays
 
 
-def variables_of(result: Result, keep: Sequence[str] | None) -> tuple[Variable, ...]:
-    """The variables that a member's result gives.
+def list_variables(result: Result, keep: Sequence[str] | None) -> tuple[Variable, ...]:
+    """Return the variables that the result of one member gives.
 
     Args:
-      result: of one member, shapes and dtypes.
+      result: of one member; shapes and dtypes are enough.
       keep: fields of `Result`; None is all but the final parameters. The outcome is always among them.
 
     Raises:
-      TypeError, ValueError: if `keep` names what the trainer does not give.
+      TypeError, ValueError: if `keep` names a field that the trainer does not give.
     """
-    given = leaves(result)
-    fields = {name.partition("/")[0]: None for name in given}
+    arrays = named_arrays(result)
+    fields = {name.partition("/")[0]: None for name in arrays}
     if keep is None:
         keep = [field for field in fields if field != PARAMS]
     if isinstance(keep, str) or not isinstance(keep, Sequence):
         raise TypeError(f"{keep=} must be a list of names, such as ['loss', 'params'].")
     for i, field in enumerate(keep):
         check_choice(f"keep[{i}]", field, fields)
-    kept = {*keep, OUTCOME}
-    return tuple(_variable(name, leaf) for name, leaf in given.items() if name.partition("/")[0] in kept)
+    wanted = {*keep, OUTCOME}
+    return tuple(_variable(name, leaf) for name, leaf in arrays.items() if name.partition("/")[0] in wanted)
 
 
 def _variable(name: str, leaf: Any) -> Variable:
@@ -204,41 +205,41 @@ def _variable(name: str, leaf: Any) -> Variable:
     return Variable(name, dtype.name, tuple(dims), tuple(leaf.shape))
 
 
-def documents(layout: Layout) -> dict[str, dict[str, Any]]:
-    """zarr's metadata of every array and group below the root, by path."""
-    found: dict[str, dict[str, Any]] = {}
+def node_documents(layout: Layout) -> dict[str, Document]:
+    """Return zarr's metadata of every array and group below the root, by path."""
+    nodes: dict[str, Document] = {}
     for axis, size in layout.axes.items():
-        found[axis] = _array(
-            (size,), "uint32" if axis == SEED else "float64", (COORDINATE_CHUNK,), (axis,), 0, axis
-        )
+        dtype = "uint32" if axis == SEED else "float64"
+        nodes[axis] = _array_document((size,), dtype, (COORDINATE_CHUNK,), (axis,), 0, axis)
     if layout.record is not None:
         n = len(layout.record)
-        found[RECORD] = _array((n,), "int64", (n,), (RECORD,), 0, RECORD)
+        nodes[RECORD] = _array_document((n,), "int64", (n,), (RECORD,), 0, RECORD)
     for variable in layout.variables:
         parts = variable.name.split("/")
         for depth in range(1, len(parts)):
-            found.setdefault("/".join(parts[:depth]), GROUP)
-        found[variable.name] = document_of(layout, variable)
-    return found
+            nodes.setdefault("/".join(parts[:depth]), GROUP)
+        nodes[variable.name] = variable_document(layout, variable)
+    return nodes
 
 
-def document_of(layout: Layout, variable: Variable) -> dict[str, Any]:
-    """zarr's metadata of the array of a variable."""
-    shape, chunk = (*layout.shape, *variable.shape), (*layout.unit, *variable.shape)
+def variable_document(layout: Layout, variable: Variable) -> Document:
+    """Return zarr's metadata of the array of a variable."""
+    shape, chunk = (*layout.shape, *variable.shape), (*layout.shard_shape, *variable.shape)
     dims, missing = (*layout.axes, *variable.dims), variable.missing
-    fill = "NaN" if np.dtype(variable.dtype).kind == "f" else missing
-    found = _array(shape, variable.dtype, chunk, dims, fill, variable.name)
+    fill = "NaN" if np.dtype(variable.dtype).kind == "f" else int(missing)
+    document = _array_document(shape, variable.dtype, chunk, dims, fill, variable.name)
     if fill != "NaN":
-        found["attributes"]["_FillValue"] = fill
+        document["attributes"]["_FillValue"] = fill
     if variable.name == OUTCOME:
         flags = {"flag_values": list(Outcome), "flag_meanings": " ".join(o.name.lower() for o in Outcome)}
-        found["attributes"] |= flags
-    return found
+        document["attributes"] |= flags
+    return document
 
 
-def _array(shape: Any, dtype: str, chunk: Any, dims: Any, fill: Any, name: str) -> dict[str, Any]:
-    last = name.rpartition("/")[2]
-    notes = {"units": UNITS.get(last), "long_name": LONG_NAMES.get(name)}
+def _array_document(
+    shape: Sequence[int], dtype: str, chunk: Sequence[int], dims: Sequence[str], fill: int | str, name: str
+) -> Document:
+    notes = {"units": UNITS.get(name.rpartition("/")[2]), "long_name": LONG_NAMES.get(name)}
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -258,11 +259,11 @@ def _array(shape: Any, dtype: str, chunk: Any, dims: Any, fill: Any, name: str) 
     }
 
 
-def root_document(attributes: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata at the root, with all of the others in it, so that one atomic write changes all."""
+def manifest_document(attributes: Mapping[str, Any], nodes: Mapping[str, Document]) -> Document:
+    """Return the metadata of the root, which hold those of all nodes, so that one atomic write changes all."""
     return {
         "zarr_format": 3,
         "node_type": "group",
         "attributes": dict(attributes),
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(below)},
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(nodes)},
     }

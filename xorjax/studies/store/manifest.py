@@ -1,7 +1,6 @@
-"""The document at the root of a store, which says what a study is: written last and whole, and never trusted.
+"""The manifest at the root of a store, which describes the study: written last and at once, and checked when read.
 
-All metadata follows from the header and the layout in it, which are checked before anything else is read;
-extending a study is one atomic change of this document.
+All metadata are derived from it. Extending a study is one atomic change of this document.
 """
 
 import json
@@ -12,32 +11,33 @@ from typing import Any
 
 import numpy as np
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 
 from xorjax.ensembles.members import MAX_SEED, SEED
+from xorjax.studies.store.access import StoreError, StoreLocation, local_folder, open_zarr, read_bytes, write_bytes
 from xorjax.studies.store.layout import (
-    AXIS,
+    AXIS_NAME,
     CLAIMS,
-    MAX_UNIT,
-    MAX_UNITS,
-    NAME,
+    MANIFEST,
+    MAX_SHARD_SIZE,
+    MAX_SHARDS,
     OUTCOME,
     RECORD,
-    ROOT,
+    VARIABLE_NAME,
+    Document,
     Layout,
     Variable,
-    documents,
-    root_document,
+    manifest_document,
+    node_documents,
 )
-from xorjax.studies.store.seed_ranges import count, seeds_at
-from xorjax.studies.store.shards import BUFFERS, Stored, StoreError, folder, opened
+from xorjax.studies.store.seed_ranges import count_seeds, seeds_at
+from xorjax.studies.store.shards import StudyStore
 
-FORMAT = 1
-COPY = f".{ROOT}.copy"  # of the document, should it be lost; nothing reads it
-MAX_ROOT = 2**27  # bytes
-MAX_VALUES = 2**31  # of one chunk
+FORMAT = 1  # in which "unit" is the shape of a shard
+COPY = f".{MANIFEST}.copy"  # of the manifest, should it be lost; nothing reads it
+MAX_BYTES = 2**27
+MAX_CHUNK_VALUES = 2**31
 DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-HEADER = {  # what a study is described by, and of which types
+METADATA = {  # what describes a study, and its types
     "plan": (Mapping, type(None)),
     "shared": (Mapping,),
     "epochs": (int,),
@@ -54,187 +54,202 @@ HEADER = {  # what a study is described by, and of which types
 }
 
 
-def write(stored: Stored, seeds_before: int = 0) -> None:
-    """Writes coordinates and all metadata: what is below the root first, then the root, which alone counts.
+def write_manifest(study: StudyStore, seeds_before: int = 0) -> None:
+    """Write coordinates and all metadata: those below the root first, then the manifest, which alone counts.
 
     Args:
-      stored: what is to be there.
-      seeds_before: how many seeds of the same beginning are there already.
+      study: what is to be in the store.
+      seeds_before: number of seeds at the beginning of the axis that are in the store already.
     """
-    layout, below = stored.layout, documents(stored.layout)
-    for axis, values in stored.values.items():
-        stored.array(axis)[:] = np.asarray(values, np.float64)
-    seeds = stored.array(SEED)
+    layout, nodes = study.layout, node_documents(study.layout)
+    for axis, values in study.values.items():
+        study.array(axis)[:] = np.asarray(values, np.float64)
+    seeds = study.array(SEED)
     size = seeds.chunks[0]
     for start in range(seeds_before // size * size, layout.axes[SEED], size):
         stop = min(start + size, layout.axes[SEED])
-        seeds[start:stop] = seeds_at(stored.seeds, np.arange(start, stop))
+        seeds[start:stop] = seeds_at(study.seeds, np.arange(start, stop))
     if layout.record is not None:
-        stored.array(RECORD)[:] = np.asarray(layout.record, np.int64)
-    for path, document in below.items():
-        _write_json(stored.store, f"{path}/{ROOT}", document)
-    root = root_document({"xorjax": _described(stored)}, below)
-    for key in (COPY, ROOT):
-        _write_json(stored.store, key, root)
+        study.array(RECORD)[:] = np.asarray(layout.record, np.int64)
+    for path, document in nodes.items():
+        _write_json(study.store, f"{path}/{MANIFEST}", document)
+    manifest = manifest_document({"xorjax": _describe(study)}, nodes)
+    for key in (COPY, MANIFEST):
+        _write_json(study.store, key, manifest)
 
 
-def _described(stored: Stored) -> dict[str, Any]:
-    layout = stored.layout
+def _describe(study: StudyStore) -> Document:
+    layout = study.layout
     return {
-        **stored.header,
+        **study.metadata,
         "format": FORMAT,
         "axes": layout.axes,
-        "unit": layout.unit,
+        "unit": layout.shard_shape,
         "variables": [variable._asdict() for variable in layout.variables],
         "record": layout.record,
-        "values": stored.values,
-        "seeds": stored.seeds,
+        "values": study.values,
+        "seeds": study.seeds,
     }
 
 
-def check(stored: Stored) -> None:
-    """Checks a study that is to be written by the rules for one that is read.
+def check_study(study: StudyStore) -> None:
+    """Check a study that is to be written by the rules for one that is read.
 
     Raises:
       ValueError: saying what is wrong.
     """
     try:
-        _stored(stored.store, stored.name, json.loads(json.dumps(_described(stored))))
+        _parse(study.store, study.name, json.loads(json.dumps(_describe(study))))
     except ValueError as error:
         raise ValueError(f"this study can't be stored: {error}") from None
 
 
-def found_in(where: Any, *, read_only: bool = True) -> Stored:
-    """The study in a folder, at a URL, or in a store of zarr.
+def find_study(where: StoreLocation, *, read_only: bool = True) -> StudyStore:
+    """Return the study in a folder, at a URL, or in a store of zarr.
 
     Raises:
-      StoreError: if there is none, or what is there does not fit together.
+      StoreError: if there is none, or its metadata do not fit together.
     """
-    store, name = opened(where, read_only=read_only)
-    stored = read(store, name)
-    if stored is None:
+    store, name = open_zarr(where, read_only=read_only)
+    study = read_manifest(store, name)
+    if study is None:
         raise StoreError(f"store={name!r} holds no study.")
-    return stored
+    return study
 
 
-def read(store: Store, name: str) -> Stored | None:
-    """The study in a store, or None if there is nothing.
+def read_manifest(store: Store, name: str) -> StudyStore | None:
+    """Return the study in a store, or None if the store is empty.
 
     Raises:
-      StoreError: if there is something else, or what is there does not fit together.
+      StoreError: if there is something else, or its metadata do not fit together.
     """
-    root = None if (at := folder(store)) is not None and not at.exists() else sync(store.get(ROOT, BUFFERS))
-    if root is None:
-        if (at := folder(store)) is not None and at.is_dir() and _is_foreign(at):
+    folder = local_folder(store)
+    content = None if folder is not None and not folder.exists() else read_bytes(store, MANIFEST)
+    if content is None:
+        if folder is not None and folder.is_dir() and _has_foreign_files(folder):
             raise StoreError(f"{name} is a folder with other files in it, and without a study.")
         return None
-    if len(root) > MAX_ROOT:
-        raise StoreError(f"{name}/{ROOT} has {len(root):,} bytes; {MAX_ROOT:,} are allowed.")
+    if len(content) > MAX_BYTES:
+        raise StoreError(f"{name}/{MANIFEST} has {len(content):,} bytes; {MAX_BYTES:,} are allowed.")
     try:
-        document = json.loads(root.to_bytes())
+        document = json.loads(content)
         described = document["attributes"]["xorjax"]
-        found = document["consolidated_metadata"]["metadata"]
+        nodes = document["consolidated_metadata"]["metadata"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        remedy = "" if sync(store.get(COPY, BUFFERS)) is None else f" {COPY} is a copy, to be put in its place."
-        raise StoreError(f"{name}/{ROOT} is damaged, or not of a study of xorjax: {error!r}.{remedy}") from None
+        remedy = "" if read_bytes(store, COPY) is None else f" {COPY} is a copy, to be put in its place."
+        reason = f"{name}/{MANIFEST} is damaged, or not of a study of xorjax: {error!r}.{remedy}"
+        raise StoreError(reason) from None
     try:
-        stored = _stored(store, name, dict(described))
+        study = _parse(store, name, dict(described))
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise StoreError(f"{name}/{ROOT} does not describe a study: {error}") from None
-    expected = json.loads(json.dumps(documents(stored.layout)))
-    for path in [*expected, *found]:
-        if expected.get(path) != found.get(path):
-            raise StoreError(f"{name}/{ROOT}: what it says of {path!r} does not fit the study that it describes.")
-    return stored
+        raise StoreError(f"{name}/{MANIFEST} does not describe a study: {error}") from None
+    expected = json.loads(json.dumps(node_documents(study.layout)))
+    for path in [*expected, *nodes]:
+        if expected.get(path) != nodes.get(path):
+            raise StoreError(
+                f"{name}/{MANIFEST}: the metadata of {path!r} do not fit the study that it describes."
+            )
+    return study
 
 
-def _is_foreign(at: Path) -> bool:
-    """Whether a folder holds files that the beginnings of a study do not."""
+def _has_foreign_files(folder: Path) -> bool:
+    """Return whether a folder holds files that the beginnings of a study do not."""
     ours = ("c.", ".")
     return any(
-        path.is_file() and path.name != ROOT and not path.name.startswith(ours) and path.parent.name != CLAIMS
-        for path in at.rglob("*")
+        path.is_file() and path.name != MANIFEST and not path.name.startswith(ours) and path.parent.name != CLAIMS
+        for path in folder.rglob("*")
     )
 
 
-def _stored(store: Store, name: str, described: dict[str, Any]) -> Stored:
+def _parse(store: Store, name: str, described: Document) -> StudyStore:
     if described.pop("format") != FORMAT:
         raise ValueError(f"its format must be {FORMAT}.")
-    for key, kinds in HEADER.items():
+    for key, kinds in METADATA.items():
         if not isinstance(described[key], kinds):
             raise ValueError(f"its {key} is {described[key]!r}.")
     for axis, value in described["shared"].items():
-        if not AXIS.fullmatch(axis) or type(value) not in (int, float):
+        if not AXIS_NAME.fullmatch(axis) or type(value) not in (int, float):
             raise ValueError(f"all members share {axis!r}={value!r}.")
-    axes, unit, record = (described.pop(key) for key in ("axes", "unit", "record"))
-    values, seeds = described.pop("values"), described.pop("seeds")
-    variables = tuple(
-        Variable(each["name"], each["dtype"], tuple(each["dims"]), tuple(each["shape"]))
-        for each in described.pop("variables")
+    axes, shard, variables, record, values, seeds = (
+        described.pop(key) for key in ("axes", "unit", "variables", "record", "values", "seeds")
     )
-    layout = Layout(dict(axes), tuple(unit), variables, None if record is None else tuple(record))
-    for axis, size in layout.axes.items():
-        if not AXIS.fullmatch(axis) or not _is_count(size, 2**63 - 1):
+    of_study = tuple(
+        Variable(each["name"], each["dtype"], tuple(each["dims"]), tuple(each["shape"])) for each in variables
+    )
+    layout = Layout(dict(axes), tuple(shard), of_study, None if record is None else tuple(record))
+    _check_layout(layout)
+    _check_coordinates(layout, values, seeds)
+    return StudyStore(store, name, described, layout, values, [list(part) for part in seeds])
+
+
+def _check_layout(layout: Layout) -> None:
+    axes, shard = layout.axes, list(layout.shard_shape)
+    for axis, size in axes.items():
+        if not AXIS_NAME.fullmatch(axis) or not _is_count(size, 2**63 - 1):
             raise ValueError(f"axis {axis!r} of {size!r} members.")
-    if len(unit) != len(axes) or not all(_is_count(n, MAX_UNIT) for n in unit) or math.prod(unit) > MAX_UNIT:
-        raise ValueError(f"units of {unit!r} members.")
-    if layout.n_units > MAX_UNITS:
+    sizes_fit = len(shard) == len(axes) and all(_is_count(n, MAX_SHARD_SIZE) for n in shard)
+    if not sizes_fit or math.prod(shard) > MAX_SHARD_SIZE:
+        raise ValueError(f"shards of {shard!r} members.")
+    if layout.n_shards > MAX_SHARDS:
         raise ValueError(
-            f"{layout.n_units:,} units of {math.prod(unit):,} members, of which {MAX_UNITS:,} are allowed; "
-            f"unit= must be larger."
+            f"{layout.n_shards:,} shards of {math.prod(shard):,} members, of which {MAX_SHARDS:,} are allowed; "
+            f"shard_size= must be larger."
         )
-    if OUTCOME not in [variable.name for variable in variables]:
+    if OUTCOME not in [variable.name for variable in layout.variables]:
         raise ValueError("no outcome among its variables.")
-    for variable in variables:
-        if not isinstance(variable.name, str) or not NAME.fullmatch(variable.name) or variable.name in axes:
-            raise ValueError(f"a variable has the name {variable.name!r}.")
+    for variable in layout.variables:
+        name = variable.name
+        if not isinstance(name, str) or not VARIABLE_NAME.fullmatch(name) or name in axes:
+            raise ValueError(f"a variable has the name {name!r}.")
         if variable.dtype not in DTYPES:
-            raise ValueError(f"{variable.name} has the dtype {variable.dtype!r}.")
-        sizes = [*unit, *variable.shape]
-        if len(variable.dims) != len(variable.shape) or not all(_is_count(n, MAX_VALUES) for n in sizes):
-            raise ValueError(f"{variable.name} has the shape {variable.shape!r}.")
-        if math.prod(sizes) > MAX_VALUES:
+            raise ValueError(f"{name} has the dtype {variable.dtype!r}.")
+        sizes = [*shard, *variable.shape]
+        if len(variable.dims) != len(variable.shape) or not all(_is_count(n, MAX_CHUNK_VALUES) for n in sizes):
+            raise ValueError(f"{name} has the shape {variable.shape!r}.")
+        if math.prod(sizes) > MAX_CHUNK_VALUES:
             raise ValueError(
-                f"{variable.name} has units of {sizes!r}, of which {MAX_VALUES:,} values are allowed; "
-                f"unit= must be smaller."
+                f"{name} has shards of {sizes!r}, of which {MAX_CHUNK_VALUES:,} values are allowed; "
+                f"shard_size= must be smaller."
             )
+
+
+def _check_coordinates(layout: Layout, values: Mapping[str, Any], seeds: Any) -> None:
+    axes = layout.axes
     if list(axes)[-1:] != [SEED] or [*values, SEED] != list(axes):
         raise ValueError(f"axes {list(axes)!r}, and values of {list(values)!r}.")
-    for axis, given in values.items():
-        if len(given) != axes[axis] or not all(type(value) in (int, float) for value in given):
+    for axis, of_axis in values.items():
+        if len(of_axis) != axes[axis] or not all(type(value) in (int, float) for value in of_axis):
             raise ValueError(f"the values of {axis} are not {axes[axis]} numbers.")
-    for first, last in seeds:
-        if not _is_count(first + 1, MAX_SEED + 1) or not _is_count(last, MAX_SEED + 1) or last <= first:
-            raise ValueError(f"seeds from {first!r} to {last!r}.")
-    if count(seeds) != axes[SEED]:
-        raise ValueError(f"{count(seeds)} seeds, and an axis of {axes[SEED]}.")
-    if record is not None and not all(_is_count(epoch + 1, 2**31) for epoch in record):
+    for first, stop in seeds:
+        if not _is_count(first + 1, MAX_SEED + 1) or not _is_count(stop, MAX_SEED + 1) or stop <= first:
+            raise ValueError(f"seeds from {first!r} to {stop!r}.")
+    if count_seeds(seeds) != axes[SEED]:
+        raise ValueError(f"{count_seeds(seeds)} seeds, and an axis of {axes[SEED]}.")
+    if layout.record is not None and not all(_is_count(epoch + 1, 2**31) for epoch in layout.record):
         raise ValueError("epochs of records that are no integers.")
-    return Stored(store, name, described, layout, values, [list(run) for run in seeds])
 
 
 def _is_count(number: Any, most: int) -> bool:
     return type(number) is int and 1 <= number <= most
 
 
-def damaged_documents(stored: Stored) -> list[str]:
-    """Those of the arrays and groups below the root that are not what they must be, by path.
+def find_damaged_nodes(study: StudyStore) -> list[str]:
+    """Return the paths of arrays and groups whose own metadata are not what they must be.
 
-    They are only for tools that open an array by itself.
+    Only tools that open an array by itself read these.
     """
-    expected = json.loads(json.dumps(documents(stored.layout)))
-    return [path for path, document in expected.items() if read_json(stored.store, f"{path}/{ROOT}") != document]
+    expected = json.loads(json.dumps(node_documents(study.layout)))
+    return [path for path, document in expected.items() if _read_json(study.store, path) != document]
 
 
-def read_json(store: Store, key: str) -> Any:
-    """A document, or None if it is damaged or not there."""
-    found = sync(store.get(key, BUFFERS))
+def _read_json(store: Store, path: str) -> Any:
+    """Return the metadata of an array or a group, or None if they are damaged or missing."""
+    content = read_bytes(store, f"{path}/{MANIFEST}")
     try:
-        return None if found is None else json.loads(found.to_bytes())
+        return None if content is None else json.loads(content)
     except (ValueError, RecursionError):
         return None
 
 
-def _write_json(store: Store, key: str, document: Mapping[str, Any]) -> None:
-    content = json.dumps(document, indent=1, ensure_ascii=False).encode()
-    sync(store.set(key, BUFFERS.buffer.from_bytes(content)))
+def _write_json(store: Store, key: str, document: Document) -> None:
+    write_bytes(store, key, json.dumps(document, indent=1, ensure_ascii=False).encode())

@@ -1,217 +1,185 @@
-"""The members of a study in its store: read and written unit by unit, each committed by one atomic last step.
+"""The members of a study in its store: read and written shard by shard, each committed by one atomic last step.
 
-What is in a store is data, never code.
+The contents of a store are data, never code.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, StorePath
+from zarr.storage import StorePath
 
-from xorjax.studies.store.durable import DurableStore
+from xorjax.studies.store.access import StoreError, delete, list_names, local_folder
 from xorjax.studies.store.layout import (
     MISSING_OUTCOME,
-    OUTCOME,
+    Document,
     Layout,
     Variable,
-    document_of,
-    documents,
+    node_documents,
+    variable_document,
 )
-from xorjax.studies.store.seed_ranges import Runs
+from xorjax.studies.store.seed_ranges import SeedRanges
 
-BUFFERS = default_buffer_prototype()
-
-
-class StoreError(ValueError):
-    """What is in a store is not what a study has there."""
+ChunkKeys = dict[Variable, set[str]]
 
 
-class Stored(NamedTuple):
-    """A study as it lies in a store.
+class StudyStore(NamedTuple):
+    """A study in its store.
 
     Attributes:
       store: zarr's.
       name: of the store, for messages.
-      header: the description of the study.
-      layout: how it lies there.
+      metadata: the description of the study.
+      layout: the layout of its arrays.
       values: of each axis but that of the seeds.
       seeds: in the order of their axis.
     """
 
     store: Store
     name: str
-    header: dict[str, Any]
+    metadata: Document
     layout: Layout
     values: dict[str, list[float]]
-    seeds: Runs
+    seeds: SeedRanges
 
     @property
-    def how(self) -> dict[str, Any]:
-        """By what its members were trained, as arguments of `train_ensemble`."""
-        return {name: self.header[name] for name in ("engine", "precision", "chunk_size")}
+    def engine_options(self) -> dict[str, Any]:
+        """The arguments of `train_ensemble` with which its members were trained."""
+        return {name: self.metadata[name] for name in ("engine", "precision", "chunk_size")}
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder, if it is in the local file system."""
+        return local_folder(self.store)
 
     def array(self, path: str) -> zarr.Array:
-        """An array of the store, as the layout has it."""
-        return self._array(path, documents(self.layout)[path])
+        """Return an array of the store, as the layout has it."""
+        return self._array(path, node_documents(self.layout)[path])
 
-    def units_of(self, variable: Variable) -> zarr.Array:
-        """The array of a variable, of whole units at the edges too: a unit is then written without being read."""
-        document = document_of(self.layout, variable)
-        whole = (n * of_unit for n, of_unit in zip(self.layout.units, self.layout.unit, strict=True))
-        return self._array(variable.name, {**document, "shape": [*whole, *variable.shape]})
+    def shards_of(self, variable: Variable) -> zarr.Array:
+        """Return the array of a variable, of full shards at the edges too: none has to be read to be written."""
+        document = variable_document(self.layout, variable)
+        sizes = (n * of_shard for n, of_shard in zip(self.layout.shard_grid, self.layout.shard_shape, strict=True))
+        return self._array(variable.name, {**document, "shape": [*sizes, *variable.shape]})
 
-    def _array(self, path: str, document: dict[str, Any]) -> zarr.Array:
+    def _array(self, path: str, document: Document) -> zarr.Array:
         array = zarr.Array.from_dict(StorePath(self.store, path), document)
         return array.with_config({"write_empty_chunks": True})
 
 
-def opened(where: Any, *, read_only: bool = False) -> tuple[Store, str]:
-    """zarr's store for a folder, a URL that fsspec knows, or a store of zarr; and its name."""
-    if isinstance(where, Store):
-        return where, str(where)
-    if isinstance(where, str) and (url := urlsplit(where)).scheme == "file" and url.netloc in ("", "localhost"):
-        where = url2pathname(url.path)
-    if isinstance(where, str) and "://" in where:
-        try:
-            return FsspecStore.from_url(where, read_only=read_only), where
-        except (ImportError, ValueError) as error:  # a protocol that nobody knows, or whose package is not there
-            raise ValueError(f"store={where!r} can't be opened: {error}") from None
-    if not isinstance(where, str | Path) or not str(where):
-        raise TypeError(f"store={where!r} must be a folder, a URL, or a store of zarr.")
-    return DurableStore(Path(where).expanduser(), read_only=read_only), str(where)
+def list_chunks(study: StudyStore, variable: Variable) -> set[str]:
+    """Return the keys of the chunks of a variable that are in the store."""
+    return {f"{variable.name}/{name}" for name in list_names(study.store, variable.name) if name.startswith("c.")}
 
 
-def folder(store: Store) -> Path | None:
-    """Of a store in the local file system, else None."""
-    return store.root if isinstance(store, DurableStore) else None
+def list_all_chunks(study: StudyStore, variables: Iterable[Variable]) -> ChunkKeys:
+    """Return the keys of the chunks of the outcomes and of other variables that are in the store.
 
-
-def present(stored: Stored, variable: Variable) -> set[str]:
-    """The chunks of a variable that are there, by their paths."""
-    prefix = f"{variable.name}/"
-
-    async def listed() -> list[str]:
-        return [key async for key in stored.store.list_dir(variable.name)]
-
-    return {prefix + key.removeprefix(prefix) for key in sync(listed()) if key.startswith("c.") or "/c." in key}
-
-
-def everything_there(stored: Stored, variables: Iterable[Variable]) -> dict[Variable, set[str]]:
-    """The chunks of the outcomes and of other variables that are there.
-
-    Outcomes are listed first: what is committed while the others are listed is then not taken for half a unit.
+    Outcomes are listed first: a shard that is committed while the others are listed then does not look incomplete.
     """
-    return {variable: present(stored, variable) for variable in dict.fromkeys([outcome_of(stored), *variables])}
+    return {
+        variable: list_chunks(study, variable) for variable in dict.fromkeys([study.layout.outcome, *variables])
+    }
 
 
-def read_unit(stored: Stored, variable: Variable, unit: int) -> np.ndarray:
-    """The values of a unit, `variable.missing` where a member has none.
+def read_shard(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
+    """Return the values of a shard, `variable.missing` where a member has none.
 
     Raises:
       StoreError: naming the file, if it is damaged.
     """
-    return _read_whole(stored, variable, unit)[tuple(map(slice, stored.layout.region_shape(unit)))]
+    return _read_full(study, variable, shard)[tuple(map(slice, study.layout.region_shape(shard)))]
 
 
-def _read_whole(stored: Stored, variable: Variable, unit: int) -> np.ndarray:
-    """The values of a unit, and of who would be in it if the study were extended."""
+def _read_full(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
+    """Return the values of a shard and, at the edge, of members that an extension would add to it."""
     try:
-        return np.asarray(stored.units_of(variable)[stored.layout.whole_region(unit)])
+        return np.asarray(study.shards_of(variable)[study.layout.full_region(shard)])
     except OSError:
         raise
-    except Exception as error:  # what codecs raise of damaged bytes is of many kinds
-        path = f"{stored.name}/{stored.layout.chunk(variable, unit)}"
-        what = "its checksum does not match" if "checksum" in str(error) else repr(error)
-        raise StoreError(f"{path} is damaged: {what}") from None
+    except Exception as error:  # codecs raise many kinds of errors for damaged bytes
+        path = f"{study.name}/{study.layout.chunk_key(variable, shard)}"
+        reason = "its checksum does not match" if "checksum" in str(error) else repr(error)
+        raise StoreError(f"{path} is damaged: {reason}") from None
 
 
-def outcome_of(stored: Stored) -> Variable:
-    return next(variable for variable in stored.layout.variables if variable.name == OUTCOME)
-
-
-def outcomes(stored: Stored, unit: int, there: Mapping[Variable, set[str]]) -> np.ndarray:
-    """The outcomes of a unit's members, MISSING_OUTCOME of those that are not committed.
+def read_outcomes(study: StudyStore, shard: int, chunks: ChunkKeys) -> np.ndarray:
+    """Return the outcomes of the members of a shard, MISSING_OUTCOME of those that are not committed.
 
     Args:
-      stored: the study.
-      unit: its number.
-      there: the chunks that are present, by variable.
+      study: the study.
+      shard: its number.
+      chunks: the chunks in the store, by variable.
 
     Raises:
-      StoreError: naming the file, if it is damaged, or a file of what is committed is not there.
+      StoreError: naming the file, if it is damaged, or if a file of committed members is missing.
     """
-    layout, outcome = stored.layout, outcome_of(stored)
-    if layout.chunk(outcome, unit) not in there[outcome]:
-        return np.full(layout.region_shape(unit), MISSING_OUTCOME, np.int8)
-    for variable, chunks in there.items():
-        if (chunk := layout.chunk(variable, unit)) not in chunks:
-            raise StoreError(f"{stored.name}/{chunk} is not there, though its members are committed.")
-    return read_unit(stored, outcome, unit)
+    layout, outcome = study.layout, study.layout.outcome
+    if layout.chunk_key(outcome, shard) not in chunks[outcome]:
+        return np.full(layout.region_shape(shard), MISSING_OUTCOME, np.int8)
+    for variable, keys in chunks.items():
+        if (key := layout.chunk_key(variable, shard)) not in keys:
+            raise StoreError(f"{study.name}/{key} is missing, though its members are committed.")
+    return read_shard(study, outcome, shard)
 
 
-def outcomes_by_unit(
-    stored: Stored, variables: Iterable[Variable], units: Iterable[int] | None = None
+def iter_outcomes(
+    study: StudyStore, variables: Iterable[Variable], shards: Iterable[int] | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The `outcomes` of units, of all if none are named, whose files of these variables must be there."""
-    there = everything_there(stored, variables)
-    for unit in range(stored.layout.n_units) if units is None else units:
-        yield unit, outcomes(stored, unit, there)
+    """Yield the number and the outcomes of each shard (None is all), whose files of these variables must exist."""
+    chunks = list_all_chunks(study, variables)
+    for shard in range(study.layout.n_shards) if shards is None else shards:
+        yield shard, read_outcomes(study, shard, chunks)
 
 
-def committed(stored: Stored, unit: int) -> np.ndarray:
-    """Which members of a unit are committed."""
-    return read_unit(stored, outcome_of(stored), unit) != MISSING_OUTCOME
+def committed_members(study: StudyStore, shard: int) -> np.ndarray:
+    """Return which members of a shard are committed."""
+    return read_shard(study, study.layout.outcome, shard) != MISSING_OUTCOME
 
 
-def commit(
-    stored: Stored,
-    unit: int,
+def commit_shard(
+    study: StudyStore,
+    shard: int,
     trained: np.ndarray,
     values: Mapping[str, np.ndarray],
     is_ours: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Writes what members of a unit came to, beside those that are committed already.
+    """Write the results of members of a shard, beside those that are committed already.
 
-    The outcomes come last: a member is committed when its outcome is there, which is one atomic step for all of
-    them. Doing it again changes nothing.
+    The outcomes come last: a member is committed once its outcome is in the store, which is one atomic step for
+    all of them. Doing it again changes nothing.
 
     Args:
-      stored: the study.
-      unit: its number.
-      trained: which members, in the shape of the unit's region.
+      study: the study.
+      shard: its number.
+      trained: which members, in the shape of the shard's region.
       values: of each variable, (members, *shape).
-      is_ours: asked before each step whether this process may still write; it leaves off where not.
+      is_ours: called before each step; False if this process may not write any more, which ends it.
 
     Returns:
       Whether it was committed.
     """
-    layout = stored.layout
-    new = np.zeros(layout.unit, bool)
+    layout, outcome = study.layout, study.layout.outcome
+    new = np.zeros(layout.shard_shape, bool)
     new[tuple(map(slice, trained.shape))] = trained
-    last = outcome_of(stored)
-    kept = (
-        np.zeros(layout.unit, bool) if new.all() else ~new & (_read_whole(stored, last, unit) != MISSING_OUTCOME)
-    )
-    for variable in [*(v for v in layout.variables if v is not last), last]:
-        whole = np.full((*layout.unit, *variable.shape), variable.missing, variable.dtype)
+    kept = np.zeros(layout.shard_shape, bool)
+    if not new.all():
+        kept = ~new & (_read_full(study, outcome, shard) != MISSING_OUTCOME)
+    for variable in [*(v for v in layout.variables if v is not outcome), outcome]:
+        full = np.full((*layout.shard_shape, *variable.shape), variable.missing, variable.dtype)
         if kept.any():
-            whole[kept] = _read_whole(stored, variable, unit)[kept]
-        whole[new] = values[variable.name]
+            full[kept] = _read_full(study, variable, shard)[kept]
+        full[new] = values[variable.name]
         if not is_ours():
             return False
-        stored.units_of(variable)[layout.whole_region(unit)] = whole
+        study.shards_of(variable)[layout.full_region(shard)] = full
     return True
 
 
-def take_back(stored: Stored, unit: int) -> None:
-    """Removes a unit, its outcomes first, so that it counts as not trained."""
-    for variable in dict.fromkeys([outcome_of(stored), *stored.layout.variables]):
-        sync(stored.store.delete(stored.layout.chunk(variable, unit)))
+def delete_shard(study: StudyStore, shard: int) -> None:
+    """Remove a shard, its outcomes first, so that it counts as not trained."""
+    for variable in dict.fromkeys([study.layout.outcome, *study.layout.variables]):
+        delete(study.store, study.layout.chunk_key(variable, shard))
