@@ -1,17 +1,32 @@
 """Programs of tiny arrays, run for many members at once in vector lanes.
 
-`lane_vmap` is a drop-in for `jax.vmap`; `explain` says what it does with a program, and why; `scalarize` is its
-deep form by itself. This layer imports nothing else of xorjax. `transform` has the call and `cost` the choice of
-depth; `scalar/` makes every array element a variable of its own, `arrays/` keeps arrays with the lanes last, and
-`kernel/` runs a scalarized loop in a Pallas kernel.
+A vector instruction applies one operation to 8 or 16 numbers, the lanes. `jax.vmap` of a 2×2 matrix product makes
+a batch of tiny matrices, for which XLA uses no vector instructions. `lane_vmap` is a drop-in for `jax.vmap` that
+puts one member in each lane instead: every operation then works on a vector of members. Start from
 
->>> import jax.numpy as jnp
->>> lane_vmap(lambda w, x: x @ w, in_axes=(0, None))(jnp.ones((5, 2, 2)), jnp.ones((4, 2))).shape
-(5, 4, 2)
+- `lane_vmap(fn)`, which maps a function over members, several times faster for loops of small dense arithmetic;
+- `explain(fn, *args)`, which tells how `lane_vmap` runs it, and why;
+- `scalarize(fn)`, the depth "scalar" by itself, for `jax.vmap` or a Pallas kernel to map.
+
+There are two depths, chosen by the number of operations: "scalar" makes every array element a variable of its own
+(`scalar/`), and "array" keeps arrays, with the lanes as their last axis (`arrays/`). Larger programs are left to
+`jax.vmap`. `transform` has the call, `cost` the choice of the depth, `depths` runs a program at each of them, and
+`native` makes one native function of a loop. `kernel/` runs a scalarized loop in a Pallas kernel. Only `jaxprs`
+knows how JAX's versions differ. This layer imports nothing else of xorjax.
+
+>>> import jax, jax.numpy as jnp
+>>> def train(w):  # 100 steps toward w @ w = I, by gradient descent
+...     loss = lambda w: jnp.sum((w @ w - jnp.eye(2)) ** 2)
+...     return jax.lax.fori_loop(0, 100, lambda i, w: w - 0.05 * jax.grad(loss)(w), w)
+>>> weights = jnp.linspace(0.2, 0.8, 20).reshape(5, 2, 2)  # five members
+>>> bool(jnp.allclose(lane_vmap(train)(weights), jax.vmap(train)(weights), atol=1e-4))
+True
+>>> explain(train, weights).depth
+'scalar'
 """
 
 from xorjax.lanes.cost import Explanation
-from xorjax.lanes.scalar.interpreter import count_operations, scalarize
+from xorjax.lanes.scalar.transform import count_operations, scalarize
 from xorjax.lanes.transform import explain, lane_vmap
 
 __all__ = ["Explanation", "count_operations", "explain", "lane_vmap", "scalarize"]

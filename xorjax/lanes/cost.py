@@ -1,39 +1,39 @@
-"""The cost model: at which depth `lane_vmap` runs a program, and how many lanes make a block on a CPU."""
+"""The cost model: the depth at which `lane_vmap` runs a program, and the number of lanes in a block on a CPU."""
 
 from math import inf, prod
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from xorjax.lanes.jaxprs import open_jaxpr, primitive_names, sub_jaxprs
+from xorjax.lanes.jaxprs import AnyJaxpr, open_jaxpr, primitive_names, sub_jaxprs
 from xorjax.lanes.native import ARITHMETIC, LOOPS, Depth
 from xorjax.lanes.scalar.indexing import INDEXING_RULES
-from xorjax.lanes.scalar.interpreter import bound_operations
 from xorjax.lanes.scalar.reductions import REDUCTION_RULES
+from xorjax.lanes.scalar.transform import bound_operations
 
-MAX_SCALAR = 350  # scalar operations up to which the first depth is the faster one
-MAX_ARRAY = 100_000  # and up to which the second is
+MAX_SCALAR = 350  # scalar operations up to which the depth "scalar" is the fastest
+MAX_ARRAY = 100_000  # scalar operations up to which the depth "array" is
 
-# Lanes of a block on a CPU. For a loop, the fastest of 16 to 1,024: fewer than 32 do not become whole vectors in
-# every loop, and many do not stay in the cache, where powers of two of large arrays compete for places. Plain vmap
-# has no vectors of lanes, so that the cache alone counts.
+# Lanes of a block with a loop, on a CPU: the fastest of 16 to 1,024. Fewer than 32 are not whole vectors in every
+# loop; many do not fit the cache, where large arrays of a power of two compete for the same lines. Plain vmap has
+# no vectors of lanes, so only the cache matters.
 LOOP_LANES: dict[Depth, int] = {"scalar": 64, "array": 32, "vmap": 8}
-LARGE, LARGE_LANES = 16_000, 48  # at the second depth: beyond so many operations, so many lanes
-# For what is dispatched operation by operation: as many as take about as long as calling it, in whole vectors, and
-# fewer where an operation has no rule and may take long.
+LARGE, LARGE_LANES = 16_000, 48  # at the depth "array": lanes for more operations than LARGE
+# Without a loop, XLA dispatches each operation once for the block: enough lanes that the work takes about as long
+# as the dispatch, in whole vectors. Fewer lanes if an operation has no rule, since it may take long.
 BLOCK_OPERATIONS = 2**16
 VECTORS, OTHER_LANES, MAX_LANES = 64, 256, 4_096
-BLOCK_ELEMENTS = 2**23  # of all arrays of its members
-KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # what a native loop can hold, at most
+BLOCK_ELEMENTS = 2**23  # elements in all arrays of a block's members
+KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # primitives that a native loop may contain
 
 
 class Explanation(NamedTuple):
-    """What `lane_vmap` does with a program.
+    """How `lane_vmap` runs a program.
 
     Attributes:
       depth: "scalar" (every element a scalar), "array" (arrays with the lanes last), or "vmap" (`jax.vmap`).
-      operations: the program's scalar operations, at most, those in loops counted once.
-      lanes: members that a CPU works on at once, and what it rounds their number up to (not for programs that
-        print or call Python).
-      why: in a sentence.
+      operations: an upper bound on the scalar operations of the program; a loop's body counts once.
+      lanes: the number of members in a block on a CPU; the last block is padded to it, except in programs that
+        print or call Python.
+      why: the reason, as text.
     """
 
     depth: Depth
@@ -42,8 +42,15 @@ class Explanation(NamedTuple):
     why: str
 
 
-def plan_lanes(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanation:
-    """The cost model: chosen from the program alone, since a member's bits must not depend on its company."""
+def plan_lanes(closed: AnyJaxpr, depth: Literal["auto"] | Depth = "auto") -> Explanation:
+    """Return the depth and the block size for a program of one member.
+
+    Both follow from the program alone, never from the number of members, so that no member's bits depend on it.
+
+    Args:
+      closed: the program of one member.
+      depth: "auto", or the depth to use.
+    """
     operations, n_elements = bound_operations(closed, largest=inf), count_elements(closed)
     chosen, why = _choose_depth(operations) if depth == "auto" else (depth, "as asked")
     names = primitive_names(closed)
@@ -58,8 +65,8 @@ def plan_lanes(closed: Any, depth: Literal["auto"] | Depth = "auto") -> Explanat
     return Explanation(chosen, operations, lanes, f"up to {operations:,} scalar operations, {why}")
 
 
-def count_elements(closed: Any) -> int:
-    """Of all arrays that a program makes and is given."""
+def count_elements(closed: AnyJaxpr) -> int:
+    """Return the number of elements in all inputs and intermediate arrays of a program."""
     jaxpr = open_jaxpr(closed)[0]
     variables = [*jaxpr.invars, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
     inner = sum(count_elements(body) for eqn in jaxpr.eqns for body in sub_jaxprs(eqn))

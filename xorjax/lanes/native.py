@@ -1,19 +1,21 @@
-"""A loop of arithmetic as one native function of a CPU, where XLA:CPU would dispatch its operations one by one."""
+"""A loop of arithmetic as one native function; in other loops, XLA:CPU dispatches the operations one by one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import jax
-from jax import lax
+from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from xorjax.lanes.jaxprs import as_function, outlined_call, platform, primitive_names
 from xorjax.lanes.scalar.elementwise import ELEMENTWISE
 
 Depth = Literal["scalar", "array", "vmap"]
+Run = Callable[..., list[Array]]  # of arrays
+
 LOOPS = frozenset(("scan", "while"))
-# What XLA:CPU can put into one native function. Random bits are arithmetic too, by the default generator.
+# Primitives that XLA:CPU compiles into one native function; the default generator's bits are arithmetic too.
 ARITHMETIC = ELEMENTWISE | set(
     """bitcast_convert_type broadcast_in_dim concatenate cond copy custom_jvp_call custom_vjp_call dynamic_slice
     dynamic_update_slice iota jit optimization_barrier pad pjit random_bits random_fold_in random_seed
@@ -22,11 +24,17 @@ ARITHMETIC = ELEMENTWISE | set(
 )
 
 
-def run_native(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> list[Any]:
-    """`run(True, *leaves)` in one native function where a CPU's can hold it, else `run(False, *leaves)`.
+def run_native(run: Run, depth: Depth, *leaves: Array) -> list[Array]:
+    """Return `run(True, *leaves)` from one native function if XLA:CPU can make one, else `run(False, *leaves)`.
 
-    XLA:CPU otherwise dispatches every operation of a loop's body by itself, some fifty nanoseconds each, unless
-    the body is small by its own measure, which differs between versions. Derivatives are of `run(False, …)`.
+    XLA:CPU dispatches each operation of a loop's body on its own, for some fifty nanoseconds each, unless the body
+    is small by a measure that differs between versions. A program whose operations are all in `ARITHMETIC`, with a
+    loop, becomes a native function. Derivatives are those of `run(False, …)`.
+
+    Args:
+      run: `run(is_native, *leaves)`.
+      depth: at "vmap", nothing is native.
+      leaves: arrays.
     """
     plain = partial(run, False)
     if platform() != "cpu" or depth == "vmap":
@@ -40,27 +48,28 @@ def run_native(run: Callable[..., list[Any]], depth: Depth, *leaves: Any) -> lis
     return native(*leaves)
 
 
-def _call_native(run: Callable[..., list[Any]], leaves: Sequence[Any]) -> list[Any]:
-    # A parameter of which nothing is left after simplification makes XLA abort the process: give one element of
-    # each back, and leave out what has none.
-    full = [leaf.size > 0 for leaf in leaves]
+def _call_native(run: Run, leaves: Sequence[Array]) -> list[Array]:
+    # XLA aborts if simplification removes a parameter entirely, so return one element of each, and leave out those
+    # that have none.
+    are_full = [leaf.size > 0 for leaf in leaves]
 
-    def run_and_return(*present: Any) -> Any:
-        given = iter(present)
-        whole = [next(given) if is_full else leaf for leaf, is_full in zip(leaves, full, strict=True)]
-        return run(*whole), [leaf.reshape(-1)[:1] for leaf in present]
+    def run_and_return(*present: Array) -> tuple[list[Array], list[Array]]:
+        rest = iter(present)
+        given = [next(rest) if is_full else leaf for leaf, is_full in zip(leaves, are_full, strict=True)]
+        return run(*given), [leaf.reshape(-1)[:1] for leaf in present]
 
-    present = [leaf for leaf, is_full in zip(leaves, full, strict=True) if is_full]
+    present = [leaf for leaf, is_full in zip(leaves, are_full, strict=True) if is_full]
     both = outlined_call(run_and_return, *present, native=True)
     return lax.optimization_barrier(both)[0]
 
 
-def _differentiate_plain(plain: Callable[..., list[Any]], primals: Any, tangents: Any) -> Any:
-    moves = [not isinstance(t, SymbolicZero) for t in tangents]
+def _differentiate_plain(plain: Run, primals: Sequence[Array], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Return results and tangents of `plain`; arguments whose tangent is a symbolic zero are constants."""
+    are_moving = [not isinstance(t, SymbolicZero) for t in tangents]
 
-    def moving(*moved: Any) -> list[Any]:
-        given = iter(moved)
-        return plain(*(next(given) if m else primal for primal, m in zip(primals, moves, strict=True)))
+    def run_moving(*moving: Array) -> list[Array]:
+        rest = iter(moving)
+        return plain(*(next(rest) if moves else x for x, moves in zip(primals, are_moving, strict=True)))
 
-    moved, along = ([x for x, m in zip(xs, moves, strict=True) if m] for xs in (primals, tangents))
-    return jax.jvp(moving, moved, along)
+    moving, along = ([x for x, moves in zip(xs, are_moving, strict=True) if moves] for xs in (primals, tangents))
+    return jax.jvp(run_moving, moving, along)

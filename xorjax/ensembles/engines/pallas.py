@@ -19,9 +19,9 @@ from xorjax.ensembles.members import GENERATOR
 from xorjax.lanes.jaxprs import trace_context
 from xorjax.lanes.kernel.backends import Route
 from xorjax.lanes.kernel.launch import registers, run, scalar_loop, why_not
-from xorjax.lanes.scalar.elementwise import MAX_ELEMENTS
-from xorjax.lanes.scalar.interpreter import bound_operations
 from xorjax.lanes.scalar.random import is_default_key
+from xorjax.lanes.scalar.transform import bound_operations
+from xorjax.lanes.scalar.values import MAX_ELEMENTS
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import State, Trainer
 from xorjax.training.updates import EpochMetrics

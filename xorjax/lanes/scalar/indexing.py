@@ -1,7 +1,7 @@
-"""What `scalarize` knows of indexing and sorting.
+"""Rules for indexing and sorting.
 
-With indices that are known, which element goes where is settled while tracing. With others, and for sorting, few
-elements are written out as choices; more are left to JAX.
+Indices that are known while tracing only decide which element goes where. With other indices, and for sorting, up
+to `MAX_SORTED` elements are written out as selections; for more, the primitive is applied as it is.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,66 +14,71 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.elementwise import MAX_ELEMENTS, object_array, promote_to_objects
+from xorjax.lanes.scalar.values import (
+    Choose,
+    Emit,
+    Interpreter,
+    Results,
+    Rule,
+    Value,
+    are_known,
+    is_small,
+    object_array,
+    promote_to_objects,
+)
 
-MAX_SORTED = 32  # elements along a sorted axis, or one that is indexed by what is not known
+MAX_SORTED = 32  # elements along a sorted axis, or along one that is indexed by unknown indices
 
-# Indexing with indices that are known: which element goes where is asked of JAX itself, with numbers for names.
-
-
-def _number_elements(eqn: Equation) -> np.ndarray:
-    shape = eqn.invars[0].aval.shape
-    return np.arange(prod(shape), dtype=np.int32).reshape(shape)
+Row = Sequence[Any]  # scalars or arrays, which are sorted together
+Less = Callable[[Row, Row], Any]
 
 
-def _are_all_known(values: Sequence[Any]) -> bool:
-    return all(isinstance(x, np.ndarray) and x.dtype != object for x in values)
+# Known indices.
 
 
 def _clamp_slices(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
-    """Of a dynamic slice, clamped to fit as JAX does."""
+    """Return the slices of a dynamic slice, moved inside the array as JAX does."""
     shape = eqn.invars[0].aval.shape
     clamped = [min(max(int(i), 0), n - size) for i, n, size in zip(starts, shape, sizes, strict=True)]
     return tuple(slice(i, i + size) for i, size in zip(clamped, sizes, strict=True))
 
 
-def _dynamic_slice(scalars: Any, eqn: Equation, x: Any, *starts: Any) -> Any:
-    if prod(eqn.invars[0].aval.shape) > MAX_ELEMENTS or not _are_all_known(starts):
+def _dynamic_slice(scalars: Interpreter, eqn: Equation, x: Value, *starts: Value) -> Results:
+    if not is_small(eqn.invars[0]) or not all(map(are_known, starts)):
         return NotImplemented
     return [scalars.elements(x)[..., *_clamp_slices(eqn, starts, eqn.params["slice_sizes"])]]
 
 
-def _dynamic_update_slice(scalars: Any, eqn: Equation, x: Any, update: Any, *starts: Any) -> Any:
-    if prod(eqn.invars[0].aval.shape) > MAX_ELEMENTS or not _are_all_known(starts):
+def _dynamic_update_slice(scalars: Interpreter, eqn: Equation, x: Value, update: Value, *starts: Value) -> Results:
+    if not is_small(eqn.invars[0]) or not all(map(are_known, starts)):
         return NotImplemented
-    x, update = promote_to_objects(scalars.elements(x), scalars.elements(update))
-    if not x.ndim:
-        return [update]
-    result = x.copy()
-    result[_clamp_slices(eqn, starts, update.shape)] = update
+    array, part = promote_to_objects(scalars.elements(x), scalars.elements(update))
+    if not array.ndim:
+        return [part]
+    result = array.copy()
+    result[_clamp_slices(eqn, starts, part.shape)] = part
     return [result]
 
 
-def _gather(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
-    sizes = prod(eqn.invars[0].aval.shape), prod(eqn.outvars[0].aval.shape)
-    if max(sizes) > MAX_ELEMENTS or not sizes[0]:
+def _gather(scalars: Interpreter, eqn: Equation, x: Value, indices: Value) -> Results:
+    shape = eqn.invars[0].aval.shape
+    if not is_small(eqn.invars[0], eqn.outvars[0]) or not prod(shape):
         return NotImplemented
-    if not _are_all_known([indices]):
+    if not are_known(indices):
         return _gather_rows(scalars, eqn, x, indices)
-    with jax.ensure_compile_time_eval():
-        which = np.asarray(eqn.primitive.bind(_number_elements(eqn), indices, **{**eqn.params, "fill_value": -1}))
+    numbers = np.arange(prod(shape), dtype=np.int32).reshape(shape)
+    with jax.ensure_compile_time_eval():  # JAX gathers the elements' numbers
+        which = np.asarray(eqn.primitive.bind(numbers, indices, **{**eqn.params, "fill_value": -1}))
     if (which < 0).any():
         return NotImplemented
     return [scalars.elements(x).reshape(-1)[which.reshape(-1)].reshape(which.shape)]
 
 
-# Sorting, and indexing with indices that are not known: written out for few elements.
+# Sorting.
 
 
-def sort_by_exchanges(
-    rows: Sequence[Sequence[Any]], less: Callable[..., Any], choose: Callable[..., Any]
-) -> list[list[Any]]:
-    """Rows put in order, stably, by exchanges of neighbours; `less(a, b)` of two rows, `choose(c, yes, no)`."""
+def sort_by_exchanges(rows: Sequence[Row], less: Less, choose: Choose) -> list[list[Any]]:
+    """Sort rows by exchanges of neighbours (bubble sort, stable); `less(a, b)` compares two rows."""
     rows = [list(row) for row in rows]
     for end in range(len(rows) - 1, 0, -1):
         for i in range(end):
@@ -84,28 +89,29 @@ def sort_by_exchanges(
     return rows
 
 
-def make_row_less(operate: Callable[..., Any], n_keys: int) -> Callable[..., Any]:
-    """Whether a row comes before another, by its first `n_keys` elements; NaN is the largest number."""
+def make_row_less(emit: Emit, n_keys: int) -> Less:
+    """Return the lexicographic comparison of rows by their first `n_keys` elements; NaN is the largest number."""
 
-    def first_less(a: Any, b: Any) -> Any:
-        is_less = operate("lt", lax.lt, a, b)
+    def is_less(a: Any, b: Any) -> Any:
+        result = emit("lt", lax.lt, a, b)
         if not jnp.issubdtype(a.dtype, jnp.floating):
-            return is_less
-        only_b = operate("and", lax.bitwise_and, operate("ne", lax.ne, b, b), operate("eq", lax.eq, a, a))
-        return operate("or", lax.bitwise_or, is_less, only_b)
+            return result
+        only_b_is_nan = emit("and", lax.bitwise_and, emit("ne", lax.ne, b, b), emit("eq", lax.eq, a, a))
+        return emit("or", lax.bitwise_or, result, only_b_is_nan)
 
-    def less(a: Sequence[Any], b: Sequence[Any]) -> Any:
-        result = first_less(a[n_keys - 1], b[n_keys - 1])
+    def row_less(a: Row, b: Row) -> Any:
+        result = is_less(a[n_keys - 1], b[n_keys - 1])
         for x, y in reversed(list(zip(a[: n_keys - 1], b[: n_keys - 1], strict=True))):
-            not_greater = operate("not", lax.bitwise_not, first_less(y, x))
-            decided = operate("and", lax.bitwise_and, not_greater, result)
-            result = operate("or", lax.bitwise_or, first_less(x, y), decided)
+            not_greater = emit("not", lax.bitwise_not, is_less(y, x))
+            decided_later = emit("and", lax.bitwise_and, not_greater, result)
+            result = emit("or", lax.bitwise_or, is_less(x, y), decided_later)
         return result
 
-    return less
+    return row_less
 
 
 def is_sortable(eqn: Equation) -> bool:
+    """Return True if a sort can be written out: few elements, and keys that `lt` compares."""
     aval = eqn.invars[0].aval
     keys = [v.aval.dtype for v in eqn.invars[: eqn.params["num_keys"]]]
     return aval.shape[eqn.params["dimension"]] <= MAX_SORTED and not any(
@@ -113,35 +119,38 @@ def is_sortable(eqn: Equation) -> bool:
     )
 
 
-def _sort(scalars: Any, eqn: Equation, *operands: Any) -> Any:
-    aval, axis = eqn.invars[0].aval, eqn.params["dimension"]
-    if not 0 < prod(aval.shape) <= MAX_ELEMENTS or not is_sortable(eqn):
+def _sort(scalars: Interpreter, eqn: Equation, *operands: Value) -> Results:
+    shape, axis = eqn.invars[0].aval.shape, eqn.params["dimension"]
+    if not prod(shape) or not is_small(eqn.invars[0]) or not is_sortable(eqn):
+        return NotImplemented
+    arrays = [np.moveaxis(a, axis, -1) for a in promote_to_objects(*map(scalars.elements, operands))]
+    columns = [a.reshape(-1, shape[axis]) for a in arrays]
+    if all(map(are_known, columns)):
         return NotImplemented
     less = make_row_less(scalars.emit, eqn.params["num_keys"])
-
-    arrays = [np.moveaxis(a, axis, -1) for a in promote_to_objects(*map(scalars.elements, operands))]
-    runs = [a.reshape(-1, aval.shape[axis]) for a in arrays]
-    if runs[0].dtype != object:
-        return NotImplemented
     done = [
-        sort_by_exchanges(list(zip(*run, strict=True)), less, scalars.choose) for run in zip(*runs, strict=True)
+        sort_by_exchanges(list(zip(*column, strict=True)), less, scalars.choose)
+        for column in zip(*columns, strict=True)
     ]
     return [
-        np.moveaxis(object_array([row[i] for rows in done for row in rows], arrays[i].shape), -1, axis)
-        for i in range(len(arrays))
+        np.moveaxis(object_array([row[i] for rows in done for row in rows], array.shape), -1, axis)
+        for i, array in enumerate(arrays)
     ]
+
+
+# Unknown indices.
 
 
 class RowGather(NamedTuple):
-    """A gather that takes whole slices along one axis, as `x[indices]` does."""
+    """A gather of whole slices along one axis, such as `x[indices]`."""
 
     axis: int
-    out_order: tuple[int, ...]  # from (indices, rest of the operand) to the order of the result
-    fill: bool  # NaN where an index is outside, instead of the nearest row
+    out_order: tuple[int, ...]  # transposes (indices, rest of the operand) to the result
+    fill: bool  # True for NaN where an index is outside, False for the nearest row
 
 
 def match_row_gather(eqn: Equation) -> RowGather | None:
-    """How an indexing operation can be written out, if it is one of few rows along one axis."""
+    """Return how to write out a gather as selections of rows, or None if it is of another kind or too large."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     operand, out = eqn.invars[0].aval, eqn.outvars[0].aval
     mode, fill_value = eqn.params["mode"], eqn.params["fill_value"]
@@ -150,8 +159,8 @@ def match_row_gather(eqn: Equation) -> RowGather | None:
     (axis,) = numbers.start_index_map
     rest = tuple(size for i, size in enumerate(operand.shape) if i != axis)
     fill = mode == lax.GatherScatterMode.FILL_OR_DROP
-    whole_rows = numbers.collapsed_slice_dims == (axis,) and sizes[axis] == 1
-    if not whole_rows or tuple(size for i, size in enumerate(sizes) if i != axis) != rest:
+    takes_rows = numbers.collapsed_slice_dims == (axis,) and sizes[axis] == 1
+    if not takes_rows or tuple(size for i, size in enumerate(sizes) if i != axis) != rest:
         return None
     if not 0 < operand.shape[axis] <= MAX_SORTED or (fill and fill_value is not None):
         return None
@@ -162,42 +171,39 @@ def match_row_gather(eqn: Equation) -> RowGather | None:
     return RowGather(axis, tuple(position[dim] for dim in range(len(out.shape))), fill)
 
 
-def pick_row(
-    operate: Callable[..., Any], choose: Callable[..., Any], index: Any, rows: Sequence[Any], fill: Any
-) -> Any:
-    """`rows[index]`; outside, the nearest row, or `fill` where there is one."""
+def pick_row(emit: Emit, choose: Choose, index: Any, rows: Row, fill: Any) -> Any:
+    """Return `rows[index]`; for an index outside, `fill`, or the nearest row if `fill` is None."""
 
-    def number(i: int) -> Any:
+    def number(i: int) -> np.generic:
         return index.dtype.type(i)
 
     result = rows[-1]
     for i in range(len(rows) - 2, -1, -1):
-        result = choose(operate("le", lax.le, index, number(i)), rows[i], result)
+        result = choose(emit("le", lax.le, index, number(i)), rows[i], result)
     if fill is not None:
-        result = choose(operate("lt", lax.lt, index, number(0)), fill, result)
-        result = choose(operate("ge", lax.ge, index, number(len(rows))), fill, result)
+        result = choose(emit("lt", lax.lt, index, number(0)), fill, result)
+        result = choose(emit("ge", lax.ge, index, number(len(rows))), fill, result)
     return result
 
 
-def _gather_rows(scalars: Any, eqn: Equation, x: Any, indices: Any) -> Any:
-    how = match_row_gather(eqn)
-    if how is None:
+def _gather_rows(scalars: Interpreter, eqn: Equation, x: Value, indices: Value) -> Results:
+    match = match_row_gather(eqn)
+    if match is None:
         return NotImplemented
-    x, indices = scalars.elements(x), scalars.elements(indices)
-    rows = np.moveaxis(x, how.axis, 0)
+    array, which = scalars.elements(x), scalars.elements(indices)
+    rows = np.moveaxis(array, match.axis, 0)
     cells = list(rows.reshape(len(rows), -1))
-    fill = eqn.invars[0].aval.dtype.type(np.nan) if how.fill else None
-
-    found = [
+    fill = eqn.invars[0].aval.dtype.type(np.nan) if match.fill else None
+    picked = [
         pick_row(scalars.emit, scalars.choose, index, [cell[j] for cell in cells], fill)
-        for index in indices.flat
+        for index in which.flat
         for j in range(len(cells[0]))
     ]
-    shape = (*indices.shape[:-1], *rows.shape[1:])
-    return [np.transpose(object_array(found, shape), how.out_order)]
+    shape = (*which.shape[:-1], *rows.shape[1:])
+    return [np.transpose(object_array(picked, shape), match.out_order)]
 
 
-INDEXING_RULES: dict[str, Callable[..., Any]] = {
+INDEXING_RULES: dict[str, Rule] = {
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather,
