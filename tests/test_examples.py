@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -84,3 +86,16 @@ def test_the_example_runs(command, tmp_path):
 
 def test_no_example_is_left_out():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {command.split()[0] for command in TINY}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+    notebook = nbformat.read(EXAMPLES / "xor_revisited.ipynb", as_version=4)
+    assert "10_000" in notebook.cells[1].source  # the parameter
+    notebook.cells[1].source = "SEEDS = 40"
+    nbclient.NotebookClient(notebook, timeout=300).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [output.name for output in outputs if output.output_type == "stream" and output.name != "stdout"] == []
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    alone, among = re.findall(r"alone and among all: (\S+) (\S+)", "".join(o.get("text", "") for o in outputs))[0]
+    assert alone == among

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 import xorjax as xj
@@ -114,21 +112,6 @@ def test_the_top_level_is_what_the_design_says():
     visible = {name for name in names if not name.startswith(".")}
     words = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
     assert visible <= {"xorjax", "tests", "examples", "pyproject.toml"} | words
-
-
-def test_the_snippets_of_the_readme_run(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where a study is kept
-    first, *others = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert len(first.splitlines()) <= 15
-    names = {}
-    exec(first.replace("100_000", "2_000").replace("10_000", "40").replace("0.01", "1.0"), names)
-    assert 0.3 < float(capsys.readouterr().out) < 1
-    for snippet in others:
-        exec(snippet, names)
-    assert capsys.readouterr().out == "(2, 2)\n"
-    plain = jax.jit(jax.vmap(names["run"]))(names["weights"])
-    for name, weights in names["trained"].items():
-        np.testing.assert_allclose(weights, plain[name], atol=1e-4)
 
 
 def test_the_package_is_typed():
