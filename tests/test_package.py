@@ -40,7 +40,7 @@ def test_import_brings_no_extra_and_starts_no_backend():
 
 NAMESPACES = [
     *("xorjax", "xorjax.ensembles", "xorjax.lanes", "xorjax.statistics", "xorjax.studies", "xorjax.training"),
-    "xorjax.networks.keras",
+    *("xorjax.networks.keras", "xorjax.networks.losses", "xorjax.networks.models", "xorjax.networks.tasks"),
     *("xorjax.statistics.arrays", "xorjax.statistics.box_counting", "xorjax.statistics.outcomes"),
     "xorjax.reports.published",
 ]

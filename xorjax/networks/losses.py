@@ -94,6 +94,11 @@ def weighted(
     """A loss that is a mean over rows, with a weight for each row; without weights, the loss itself.
 
     A row of weight 0 has no influence, even if its loss or the derivative is infinite.
+
+    Args:
+      loss: a mean over rows.
+      y_hat, y: predictions and targets of shape (n, n_out).
+      weights: one for each row, none below 0; or None.
     """
     if weights is None:
         return loss(y_hat, y)

@@ -239,7 +239,11 @@ def summary(params: Sequence[Dense]) -> str:
 
 
 def check_layers(params: Params) -> None:
-    """Check that params are those of one network of `Dense` layers."""
+    """Check that params are those of one network of `Dense` layers.
+
+    Args:
+      params: a sequence of `Dense`, each with a kernel of two axes and a bias of one.
+    """
     if not isinstance(params, Sequence) or not all(isinstance(layer, Dense) for layer in params):
         raise TypeError(f"params must be a sequence of Dense(kernel, bias), got {type(params).__name__}.")
     for i, (kernel, bias) in enumerate(params):

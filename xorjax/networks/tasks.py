@@ -131,6 +131,10 @@ def split(batch: Batch, share: float, seed: int = 0) -> tuple[Batch, Batch]:
 def check_batch(batch: object, name: str = "batch") -> Batch:
     """Return the batch in NumPy arrays, so that a trace sees constants; traced data stay as they are.
 
+    Args:
+      batch: inputs and targets, with one row for each example.
+      name: how messages call the batch.
+
     Raises:
       TypeError, ValueError: if it is not two matrices of finite real numbers with equally many rows.
     """
@@ -145,7 +149,11 @@ def check_batch(batch: object, name: str = "batch") -> Batch:
 
 
 def are_classes(y: AnyArray) -> bool:
-    """Whether targets are classes: 0 or 1, or one-hot. Traced targets are taken to be."""
+    """Whether targets are classes: 0 or 1, or one-hot.
+
+    Args:
+      y: targets of shape (n, n_out); traced targets are taken to be classes.
+    """
     if isinstance(y, Tracer):
         return True
     values = np.asarray(y)
