@@ -1,5 +1,6 @@
 """Studies: the same bits as an ensemble, resumed, extended, and told apart; read by xarray alone."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,14 +10,17 @@ import jax
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+import zarr
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies.study_files import contents
 from zarr.storage import FsspecStore, MemoryStore
 
 import xorjax as xj
 from xorjax.studies.claims import list_claims
+from xorjax.studies.identity import DifferentStudyError
 from xorjax.studies.store import manifest
+from xorjax.studies.store.access import read_bytes
 from xorjax.studies.store.layout import Layout, Variable, choose_shard_shape, default_shard_size
 from xorjax.studies.store.seed_ranges import count_seeds, extend_ranges, find_seed, seeds_at
 
@@ -61,7 +65,7 @@ def test_a_study_is_the_ensembles_of_its_combinations(tmp_path):
         the_same(dataset, results, learning_rate=rate)
 
 
-@pytest.mark.parametrize("size", [1, 3, 16, 1_000])
+@pytest.mark.parametrize("size", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_bit_depends_on_the_shards(size, tmp_path):
     whole = study(tmp_path / "whole.zarr", shard_size=4_096)
     in_parts = study(tmp_path / "parts.zarr", shard_size=size)
@@ -97,10 +101,8 @@ def test_an_interrupted_study_goes_on_and_is_the_uninterrupted_one(tmp_path):
 
 
 WIDER = {
-    "more seeds": (range(10, 55), AXES, 75),
-    "seeds before": (range(5, 33), AXES, 24),
-    "more values": (range(10, 30), {**AXES, "learning_rate": [0.1, 0.3, 0.5, 2.0, 1.0]}, 40),
-    "more of both": (range(40), {**AXES, "learning_rate": [2.0, 0.5, 0.1, 1.0]}, 100),
+    "seeds at both ends": (range(5, 33), AXES, 24),
+    "more seeds and values": (range(40), {**AXES, "learning_rate": [2.0, 0.5, 0.1, 1.0]}, 100),
 }
 
 
@@ -135,15 +137,34 @@ OTHERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The folder of a study of plain SGD, which no test changes."""
+    store = tmp_path_factory.mktemp("plain") / "a.zarr"
+    with jax.numpy_dtype_promotion("strict"):
+        study(store, trainer=made())
+    return store
+
+
 @pytest.mark.parametrize("name", OTHERS)
-def test_two_studies_never_mix(name, tmp_path):
+def test_two_studies_never_mix(name, plain):
     how, what = OTHERS[name]
-    study(tmp_path / "a.zarr", trainer=made())
-    before = contents(tmp_path / "a.zarr")
+    before = contents(plain)
     with pytest.raises(ValueError, match=r"holds another study|can be extended") as error:
-        study(tmp_path / "a.zarr", **{"trainer": made(), **how})
+        study(plain, **{"trainer": made(), **how})
     assert what in str(error.value)
-    assert contents(tmp_path / "a.zarr") == before
+    assert len(str(error.value)) < 600
+    assert contents(plain) == before
+
+
+def test_the_difference_of_two_programs_is_kept_apart(plain):
+    with pytest.raises(
+        DifferentStudyError, match=r"program: '[0-9a-f]{12}' in the store, '[0-9a-f]{12}'"
+    ) as error:
+        study(plain, trainer=made(batch_size=2))
+    lines = error.value.program.splitlines()
+    assert {line[0] for line in lines} == {"+", "-"}
+    assert len(lines) > 2
 
 
 def test_a_description_is_the_same_after_other_work(tmp_path):
@@ -198,6 +219,20 @@ def test_an_extension_that_was_cut_short_is_mended(tmp_path, monkeypatch):
     assert xj.open_study(tmp_path / "a.zarr").sizes["seed"] == 20
     study(tmp_path / "a.zarr")
     assert xj.studies.verify_study(tmp_path / "a.zarr").is_sound
+
+
+def test_raw_access_runs_in_the_event_loop_of_zarr_s_arrays(tmp_path):
+    class Noted(MemoryStore):
+        async def get(self, key, *args, **options):
+            loops.add(asyncio.get_running_loop())
+            return await super().get(key, *args, **options)
+
+    loops = set()
+    store = Noted()
+    zarr.create_array(store, shape=(3,), dtype="f4")[:] = 1.0
+    assert read_bytes(store, "zarr.json")
+    assert np.asarray(zarr.open_array(store)).sum() == 3
+    assert len(loops) == 1
 
 
 def test_any_store_of_zarr(tmp_path):
@@ -263,7 +298,7 @@ print(json.dumps({
     assert wanted <= set(found["described"])
 
 
-def test_members_that_diverge_are_not_missing(tmp_path):
+def test_members_that_diverge_are_not_missing(tmp_path, quick_compiler):
     linear = xj.mlp((2, 2, 1), output="linear")
     trainer = xj.trainer(linear, xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=20)
     dataset = xj.run_study(trainer, range(5), {"learning_rate": [0.1, 1e30]}, store=tmp_path / "a.zarr")
@@ -273,13 +308,13 @@ def test_members_that_diverge_are_not_missing(tmp_path):
 
 
 def test_a_study_compiles_once(compilations, tmp_path):
-    study(tmp_path / "a.zarr", seeds=range(100))
+    study(tmp_path / "a.zarr", seeds=range(100), shard_size=512)
     first = len(compilations)
-    study(tmp_path / "b.zarr", seeds=range(333))
+    study(tmp_path / "b.zarr", seeds=range(333), shard_size=512)
     assert len(compilations) == first
 
 
-def test_a_model_of_dictionaries_keeps_its_names(tmp_path):
+def test_a_model_of_dictionaries_keeps_its_names(tmp_path, quick_compiler):
     def init(key):
         return {"hidden": {"w": jax.random.normal(key, (2, 1))}, "b": jax.numpy.zeros(1)}
 
@@ -385,6 +420,7 @@ def test_shards_are_smaller_where_much_is_kept():
     assert default_shard_size([small, large]) == 2**25 // 16_001
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=4))
 def test_members_stay_where_they_are_when_a_range_grows_at_either_end(steps):
     first, stop = 50, 53
@@ -415,7 +451,7 @@ def test_a_billion_members_are_shards_too():
 
 
 @pytest.mark.slow
-def test_three_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_path):
+def test_a_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_path):
     def peak_megabytes(members):
         code = (
             "import resource, sys, optax, xorjax as xj\n"
@@ -429,7 +465,7 @@ def test_three_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_p
         command = [sys.executable, "-c", code, str(tmp_path / f"{members}.zarr")]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    assert peak_megabytes(3_000_000) < peak_megabytes(100_000) + 50
+    assert peak_megabytes(1_000_000) < peak_megabytes(100_000) + 50
 
 
 def test_progress_is_a_bar_of_tqdm(tmp_path, capsys):

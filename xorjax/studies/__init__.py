@@ -1,7 +1,25 @@
-"""Studies: labelled grids of members, in a store that survives whatever happens.
+"""Studies: every seed at every combination of hyper-parameters, in a store on disk from which nothing is lost.
 
-`run_study` trains a study, or what is missing of it; `open_study` reads it as an `xarray.Dataset`; `verify_study`
-checks what is stored. All three need the extra `study` (zarr and xarray).
+Start from `run_study`, which trains the members (networks) that the store still lacks, and returns an
+`xarray.Dataset`; `open_study` opens it again, and `verify_study` checks the files and trains a sample of members
+again, bit for bit. A study can be killed and started again at any time, by several processes at once; a longer
+range of seeds or more values of an axis extend it. Needs the extra `study`: `pip install 'xorjax[study]'`.
+
+>>> import tempfile
+>>> import optax
+>>> import xorjax as xj
+>>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=10)
+>>> rates = {"learning_rate": [0.1, 1.0]}
+>>> with tempfile.TemporaryDirectory() as folder:
+...     dataset = xj.run_study(trainer, range(5), rates, store=f"{folder}/rates.zarr")
+...     shape = dataset.loss.sel(learning_rate=1.0).shape
+...     verification = xj.studies.verify_study(f"{folder}/rates.zarr", trainer)
+>>> shape, verification.committed, verification.is_sound
+((5,), 10, True)
+
+Inside: `plan` and `parsing` are studies in words, `run` creates and extends a study, `worker` trains its `pending`
+shards under `claims`, `identity` tells studies apart, `reduce`, `status` and `dataset` read it; `store/` is its
+layout on disk.
 """
 
 import sys
