@@ -49,7 +49,6 @@ def run_shell(block: str) -> None:
             assert end.value.code in (0, None), line
 
 
-@pytest.mark.usefixtures("quick_compiler")
 def test_the_blocks_run_in_order_by_copy_and_paste(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["xorjax"])
