@@ -213,7 +213,7 @@ values = st.recursive(
 keys = st.sampled_from([*KEYS, "axes"]) | st.text(max_size=6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.dictionaries(keys, values, max_size=4))
 def test_whatever_is_given_is_a_plan_or_has_problems_of_keys_that_were_given(given_values):
     plan, errors = build_plan(given_values)
@@ -223,7 +223,7 @@ def test_whatever_is_given_is_a_plan_or_has_problems_of_keys_that_were_given(giv
         assert error.key in {*given_values, ""} or error.key.startswith("axes.")
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(
     seeds=st.integers(1, 2**32),
     epochs=st.integers(1, 2**30),
