@@ -350,6 +350,16 @@ def test_wrong_calls_end_with_a_word_and_exit_code_2(name, made, tmp_path, monke
     assert not (tmp_path / "b.zarr").exists()
 
 
+def test_another_study_is_refused_with_its_values_and_on_demand_its_program(made):
+    other = ["run", "--seeds", 60, "--epochs", 300, "--store", made / "a.zarr"]
+    short, long = run(*other), run(*other, "--verbose")
+    assert short.exit_code == long.exit_code == 2
+    for result in (short, long):
+        assert "\n- plan.epochs: 400 in the store, 300 asked for\n" in result.stderr
+    assert short.stderr.endswith("--verbose shows how the programs differ.\n")
+    assert re.search(r"^\+.*\b300\b", long.stderr, re.M)
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(tmp_path):
     plan = "seeds = 100_000\nepochs = 2_000\nunit = 1024\n"

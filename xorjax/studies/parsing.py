@@ -177,7 +177,7 @@ def parse_sizes(name: str, texts: Sequence[str], high: int) -> list[int]:
     return sizes
 
 
-def check_distinct(name: str, values: Sequence[float], dtype: DTypeLike = np.float32) -> None:
+def check_distinct(name: str, values: Sequence[float] | np.ndarray, dtype: DTypeLike = np.float32) -> None:
     """Check that no two values are the same number in the dtype of training.
 
     Raises:

@@ -20,6 +20,7 @@ from xorjax.ensembles.scheduler import plan_schedule
 from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, open_claims, parse_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
+from xorjax.studies.parsing import check_distinct
 from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.progress import NO_PROGRESS, Show, progress_bar
 from xorjax.studies.store.access import StoreError, StoreLocation, open_zarr
@@ -223,9 +224,8 @@ def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, flo
             )
         if array.ndim == 0:
             shared[name] = float(array)
-        elif len(set(trained.tolist())) < len(array):
-            raise ValueError(f"axes[{name!r}]={given!r} must hold each value once, in {dtype}.")
         else:
+            check_distinct(f"axes[{name!r}]", given, dtype)
             values[name] = array.tolist()
     return values, shared
 
