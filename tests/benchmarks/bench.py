@@ -24,8 +24,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 import optax
+from jax.stages import Compiled
 
-from xorjax.ensembles.chunk import Prepared, compiled_advance, prepared
+from xorjax.ensembles.chunk import PlacedMembers, place_members
 from xorjax.ensembles.engines import lanes, pallas, vmap
 from xorjax.ensembles.engines.choice import KERNEL_BACKENDS
 from xorjax.ensembles.engines.contract import Engine
@@ -34,7 +35,7 @@ from xorjax.ensembles.members import as_members
 from xorjax.ensembles.scheduler import count_threads, partition, round_up
 from xorjax.networks.models import mlp
 from xorjax.networks.tasks import Batch, parity, xor
-from xorjax.training.trainer import MAX_EPOCHS, Trainer, trainer
+from xorjax.training.trainer import MAX_EPOCHS, State, Trainer, trainer
 
 MEMBERS = (1, 64, 1_024, 16_384, 262_144)
 ROUNDS = 5
@@ -108,11 +109,11 @@ def find_engines(network: Trainer) -> dict[str, Engine]:
     if jax.default_backend() == "cpu":
         engines[vmap.ENGINE.name] = vmap.ENGINE  # in chunks that share the cores
     if jax.default_backend() in KERNEL_BACKENDS:
-        routes = KERNEL_BACKENDS[jax.default_backend()]
+        backends = KERNEL_BACKENDS[jax.default_backend()]
         engines |= {
-            name: pallas.engine(routes[precision])
+            name: pallas.make_engine(backends[precision])
             for name, precision in {"pallas": "float32", "pallas, fast": "fast"}.items()
-            if pallas.unfit(network, HPARAMS, routes[precision]) is None
+            if pallas.unsupported_reason(network, HPARAMS, backends[precision]) is None
         }
     return engines
 
@@ -125,7 +126,7 @@ def measure(
         for name in networks:
             network = NETWORKS[name]()
             compile_seconds = time_compilation(name)
-            depth = lanes.explained(network, HPARAMS).depth
+            depth = lanes.explain_depth(network, HPARAMS).depth
             programs: dict[tuple[str, int], Any] = {}
             for n in members:
                 workloads = [
@@ -161,17 +162,31 @@ def time_compilation(name: str) -> dict[str, float]:
             network = NETWORKS[name]()
             gc.collect()  # so that garbage of earlier measurements is not collected during this one
             begin = time.perf_counter()
-            block_size = engine.block_size(network, HPARAMS)
+            block_size = engine.choose_block_size(network, HPARAMS)
             size = round_up(engine.chunk_size, block_size or 1)
-            programs = engine.programs(network)
+            functions = engine.functions(network)
             planning = time.perf_counter() - begin
             seeds = jax.ShapeDtypeStruct((size,), np.uint32)
             hparams = jax.tree.map(lambda _, size=size: jax.ShapeDtypeStruct((size,), np.float32), HPARAMS)
-            states = jax.eval_shape(programs.init, seeds, hparams)
+            states = jax.eval_shape(functions.init, seeds, hparams)
             begin = time.perf_counter()
-            compiled_advance(engine, network, states, hparams)
+            compile_training(engine, network, states, hparams)
             seconds[engine_name].append(planning + time.perf_counter() - begin)
     return {engine_name: float(np.median(values)) for engine_name, values in seconds.items()}
+
+
+class InitialChunk(NamedTuple):
+    """A chunk before its first epoch."""
+
+    states: State
+    placed: PlacedMembers
+
+
+def compile_training(engine: Engine, network: Trainer, states: State, hparams: Any) -> Compiled:
+    """Compile what trains a chunk."""
+    zeros = np.int32(0), np.zeros(engine.n_shards, np.int32)
+    lowered = engine.functions(network).run_epochs.lower(states, hparams, *zeros)
+    return lowered.compile(engine.compiler_options())
 
 
 class Workload:
@@ -186,26 +201,27 @@ class Workload:
         pool: ThreadPoolExecutor,
         programs: dict[tuple[str, int], Any],
     ):
-        block_size = engine.block_size(network, HPARAMS)
+        block_size = engine.choose_block_size(network, HPARAMS)
         chunk_size = round_up(members if name == PLAIN else engine.chunk_size, block_size or 1)
         block_size = block_size or chunk_size
         self.name, self.pool = name, pool
         population = as_members(range(members), HPARAMS)
         self.chunks = [
-            prepared(engine, network, population, part, chunk_size, block_size)
-            for part in partition(members, block_size, chunk_size, count_threads())
+            InitialChunk(engine.functions(network).init(placed.seeds, placed.hparams), placed)
+            for member_range in partition(members, block_size, chunk_size, count_threads())
+            for placed in [place_members(engine, population, member_range, chunk_size, block_size)]
         ]
         if (name, chunk_size) not in programs:
-            programs[name, chunk_size] = compiled_advance(
-                engine, network, self.chunks[0].states, self.chunks[0].hparams
-            )
-        self.advance = programs[name, chunk_size]
-        memory = self.advance.memory_analysis()
+            states, placed = self.chunks[0]
+            programs[name, chunk_size] = compile_training(engine, network, states, placed.hparams)
+        self.run_epochs = programs[name, chunk_size]
+        memory = self.run_epochs.memory_analysis()
         total = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         self.bytes_per_member = (total - memory.alias_size_in_bytes) / chunk_size
 
-    def run_chunk(self, epochs: int, chunk: Prepared) -> None:
-        jax.block_until_ready(self.advance(chunk.states, chunk.hparams, np.int32(epochs), chunk.counts))
+    def run_chunk(self, epochs: int, chunk: InitialChunk) -> None:
+        states, placed = chunk
+        jax.block_until_ready(self.run_epochs(states, placed.hparams, np.int32(epochs), placed.counts))
 
     def time_epochs(self, epochs: int) -> float:
         """Return the seconds that all members take for this number of epochs."""

@@ -15,7 +15,7 @@ from statistics import median
 import optax
 
 import xorjax as xj
-from xorjax.ensembles import scheduler as blocks
+from xorjax.ensembles import scheduler
 
 MEMBERS = 100_000
 
@@ -53,21 +53,21 @@ def main() -> None:
 
 def timed(run: Callable[[], None]) -> tuple[float, float]:
     """Seconds, and those for which the average thread did not train or this one worked."""
-    busy, trained = [], blocks.trained
+    busy, train_chunk = [], scheduler.train_chunk
 
     def noted(*args):
         begun = time.perf_counter()
         try:
-            return trained(*args)
+            return train_chunk(*args)
         finally:
             busy.append(time.perf_counter() - begun)
 
-    blocks.trained = noted
+    scheduler.train_chunk = noted
     begun, own = time.perf_counter(), time.thread_time()
     run()
     seconds, own = time.perf_counter() - begun, time.thread_time() - own
-    blocks.trained = trained
-    threads = blocks.count_threads()
+    scheduler.train_chunk = train_chunk
+    threads = scheduler.count_threads()
     return seconds, seconds - (sum(busy) - own) / threads
 
 

@@ -75,13 +75,13 @@ def whole():
 
 def test_the_trainers_are_of_every_depth():
     hparams = {"learning_rate": jax.ShapeDtypeStruct((), np.float32)}
-    depths = {name: lanes.explained(trainer, hparams).depth for name, trainer in TRAINERS.items()}
+    depths = {name: lanes.explain_depth(trainer, hparams).depth for name, trainer in TRAINERS.items()}
     assert {name: depths[name] for name in ("sgd", "momentum", "stop", "array", "large", "vmap")} == {
         **dict.fromkeys(("sgd", "momentum", "stop"), "scalar"),
         **dict.fromkeys(("array", "large"), "array"),
         "vmap": "vmap",
     }
-    sizes = {name: lanes.block_size(trainer, hparams) for name, trainer in TRAINERS.items()}
+    sizes = {name: lanes.choose_block_size(trainer, hparams) for name, trainer in TRAINERS.items()}
     assert sizes["array"] < sizes["large"]  # so blocks of both sizes of that depth are tested
 
 

@@ -23,8 +23,8 @@ from xorjax.ensembles.engines import choice, lanes, pallas
 from xorjax.ensembles.engines.choice import choose_engine
 from xorjax.ensembles.rounds import zero_epochs
 from xorjax.ensembles.scheduler import plan_chunk
-from xorjax.lanes.kernel.backends import ROUTES
-from xorjax.lanes.kernel.launch import run, scalar_loop, why_not
+from xorjax.lanes.kernel.backends import BACKENDS
+from xorjax.lanes.kernel.launch import run_kernel, scalarize_loop, unsupported_reason
 from xorjax.lanes.transform import merge_blocks
 
 MODEL, XOR = xj.mlp((2, 2, 1)), xj.xor()
@@ -97,7 +97,7 @@ def others(states):
 @pytest.mark.parametrize("name", TRAINERS)
 def test_an_epoch_is_that_of_lanes(name):
     made, n = TRAINERS[name](), 128
-    in_lanes, in_kernel = lanes.programs(made), pallas.programs(made, ROUTES["interpret"])
+    in_lanes, in_kernel = lanes.make_functions(made), pallas.make_functions(made, BACKENDS["interpret"])
     hparams = {"learning_rate": jnp.linspace(0.1, 2.0, n)}
     states = in_lanes.init(jnp.arange(n, dtype=jnp.uint32), hparams)
 
@@ -109,11 +109,11 @@ def test_an_epoch_is_that_of_lanes(name):
         return spans if spans.ndim else np.int32(number)
 
     for before in (0, 40):
-        states, _ = in_lanes.advance(states, hparams, epochs(before), np.full(1, n, np.int32))
+        states, _ = in_lanes.run_epochs(states, hparams, epochs(before), np.full(1, n, np.int32))
         start = jax.tree.map(merge_blocks, states)
-        wanted, wanted_info = in_lanes.advance(states, hparams, epochs(1), np.full(1, n, np.int32))
+        wanted, wanted_info = in_lanes.run_epochs(states, hparams, epochs(1), np.full(1, n, np.int32))
         wanted = jax.tree.map(merge_blocks, wanted)
-        got, info = in_kernel.advance(start, hparams, epochs(1), np.full(1, n, np.int32))
+        got, info = in_kernel.run_epochs(start, hparams, epochs(1), np.full(1, n, np.int32))
         assert jax.tree.structure(got) == jax.tree.structure(wanted)
         sizes = [np.where(np.isfinite(x), np.abs(x), 0).reshape(-1, n) for x in floats((start, wanted))]
         largest = np.concatenate(sizes).max(axis=0)
@@ -233,13 +233,11 @@ DEVICES = {
 CALLS = {
     "triton": ("__gpu$xla.gpu.triton", "triton_kernel_call_ffi"),
     "triton, fast": ("__gpu$xla.gpu.triton", "triton_kernel_call_ffi"),
-    "mosaic_gpu": ("mosaic_gpu_v2",),
     "tpu": ("tpu_custom_call",),
 }
 PLACES = [
     ("triton", "H100"),
     ("triton, fast", "H100"),
-    pytest.param("mosaic_gpu", "H100", marks=pytest.mark.slow),
     ("tpu", "TPU v5e"),
 ]
 
@@ -288,10 +286,10 @@ def kernel_of(call):
 
 
 def traced_advance(made, route, n=4_096):
-    programs: Any = pallas.programs(made, ROUTES[route])
+    programs: Any = pallas.make_functions(made, BACKENDS[route])
     hparams = {"learning_rate": jax.ShapeDtypeStruct((n,), jnp.float32)}
     states = jax.eval_shape(programs.init, jax.ShapeDtypeStruct((n,), jnp.uint32), hparams)
-    return programs.advance.trace(states, hparams, zero_epochs(made), np.zeros(1, np.int32))
+    return programs.run_epochs.trace(states, hparams, zero_epochs(made), np.zeros(1, np.int32))
 
 
 @pytest.mark.lenient
@@ -299,29 +297,11 @@ def traced_advance(made, route, n=4_096):
 @pytest.mark.parametrize(("route", "device"), PLACES)
 def test_the_kernel_lowers(name, route, device):
     made = TRAINERS[name]()
-    reason = pallas.unfit(made, RATE, ROUTES[route])
-    assert (reason is None) == (name not in UNFIT.get(route, ())), reason
-    if reason is None:
-        ((target, names),) = kernels_in(lowered_for(device, lambda: traced_advance(made, route)))
-        assert target in CALLS[route]
-        assert not any("dot" in name or "mma" in name or "matmul" in name for name in names), names
-
-
-# What has no kernel by Mosaic for GPUs, which lacks square roots, powers and logarithms of 1 + x.
-UNFIT = {
-    "mosaic_gpu": {
-        *(
-            "Adam",
-            "RMSprop",
-            "Lion",
-            "updates if finite",
-            "noise by keys",
-            "softmax",
-            "ReLU, cross-entropy",
-            "records",
-        )
-    },
-}
+    reason = pallas.unsupported_reason(made, RATE, BACKENDS[route])
+    assert reason is None
+    ((target, names),) = kernels_in(lowered_for(device, lambda: traced_advance(made, route)))
+    assert target in CALLS[route]
+    assert not any("dot" in name or "mma" in name or "matmul" in name for name in names), names
 
 
 @pytest.mark.parametrize(
@@ -386,7 +366,7 @@ def operation_of(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("route", "device"), PLACES)
 def test_a_route_has_all_operations_that_it_names(route, device):
-    route = ROUTES[route]
+    route = BACKENDS[route]
     names = sorted(route.primitives - KEPT)
 
     scalar = {dtype: jax.ShapeDtypeStruct((), dtype) for dtype in (jnp.float32, jnp.int32)}
@@ -396,11 +376,11 @@ def test_a_route_has_all_operations_that_it_names(route, device):
         def once(x, i, count):
             return operation_of(name)(x, i) + count.astype(jnp.float32), i
 
-        loop = scalar_loop(jax.make_jaxpr(once)(*scalar.values(), scalar[jnp.int32]), route)
-        assert why_not(loop, route) is None
-        return jax.jit(lambda x, i: run(loop, route, [x, i], [], jnp.ones(1, jnp.int32), np.int32(1_024))).trace(
-            *arrays
-        )
+        loop = scalarize_loop(jax.make_jaxpr(once)(*scalar.values(), scalar[jnp.int32]), route)
+        assert unsupported_reason(loop, route) is None
+        return jax.jit(
+            lambda x, i: run_kernel(loop, route, [x, i], [], jnp.ones(1, jnp.int32), np.int32(1_024))
+        ).trace(*arrays)
 
     def lowered(name):
         return kernels_in(lowered_for(device, lambda: traced(name)))
@@ -446,8 +426,10 @@ def test_double_precision_is_for_gpus():
     with jax.enable_x64(True):
         made = trainer(model=xj.mlp((2, 2, 1), dtype=jnp.float64))
         hparams = {"learning_rate": np.float64(0.5)}
-        assert pallas.unfit(made, hparams, ROUTES["triton"]) is None
-        assert "float64, which a kernel (tpu) does not" in (pallas.unfit(made, hparams, ROUTES["tpu"]) or "")
+        assert pallas.unsupported_reason(made, hparams, BACKENDS["triton"]) is None
+        assert "float64, which a kernel (tpu) does not" in (
+            pallas.unsupported_reason(made, hparams, BACKENDS["tpu"]) or ""
+        )
 
 
 def test_a_member_takes_less_than_200_bytes_of_a_device():

@@ -123,8 +123,8 @@ def test_what_is_observed_does_not_change_how_members_are_trained():
     made = trainer(observe=lambda params, hparams: MODEL.apply(params, points), record_at=[0, 7])
     rate = member_of(RATES, 0)
     assert (
-        lanes.explained(made, rate)[:3]
-        == lanes.explained(trainer(record_every=50, record=(), observe=None), rate)[:3]
+        lanes.explain_depth(made, rate)[:3]
+        == lanes.explain_depth(trainer(record_every=50, record=(), observe=None), rate)[:3]
     )
     results = xj.train_ensemble(made, range(3), member_of(RATES, slice(3)))
     assert results.history.observed.shape == (3, 2, 2500, 1)

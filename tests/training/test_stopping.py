@@ -40,15 +40,17 @@ def bits(results):
 def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
     member = trainer(RULES[rule], record_every=record_every, batch_size=batch_size)
     trained = []
-    advance = chunks.Chunk.train
+    run_epochs = chunks.Chunk.run_epochs
     monkeypatch.setattr(
-        chunks.Chunk, "train", lambda self, epochs: (trained.append(self._n_trained), advance(self, epochs))[1]
+        chunks.Chunk,
+        "run_epochs",
+        lambda self, epochs: (trained.append(self._n_active), run_epochs(self, epochs))[1],
     )
     hparams = rates(300)
     hparams["learning_rate"][3] = np.inf  # a member that diverges among the others
     packed = xj.train_ensemble(member, range(300), hparams)
     assert min(trained) <= 64 < max(trained)  # lanes that are trained
-    monkeypatch.setattr(chunks.Chunk, "pack", lambda self, epoch: self.n_members)
+    monkeypatch.setattr(chunks.Chunk, "compact", lambda self, epoch: self.n_members)
     whole = xj.train_ensemble(member, range(300), hparams)
     for got, wanted in zip(bits(packed), bits(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)

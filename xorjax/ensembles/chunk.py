@@ -1,20 +1,21 @@
-"""One chunk of an ensemble: its members started, trained in rounds, and judged.
+"""One chunk of an ensemble: its members are started, trained in rounds, and judged.
 
-Members that have stopped are put behind the others when that empties enough blocks, which are then trained no
-more: work follows the epochs that members run. No bit depends on the lane that a member is in.
+Members that have stopped move behind the others when that empties enough blocks, which are then skipped: so the
+work follows the epochs that members run. No bit depends on the lane of a member.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.stages import Compiled
 
-from xorjax.ensembles.engines.contract import Engine
+from xorjax.ensembles.engines.contract import ChunkFunctions, Engine
 from xorjax.ensembles.members import Members
 from xorjax.ensembles.rounds import iter_rounds, zero_epochs
 from xorjax.training.problem import HParams
@@ -23,19 +24,10 @@ from xorjax.training.results import History, Outcome, Result
 from xorjax.training.trainer import State, Trainer
 from xorjax.training.updates import EpochMetrics
 
-PACKED_SHARE = 16  # members are packed where this saves a sixteenth of the blocks: it moves all that they are
+COMPACT_SHARE = 16  # compact lanes when that frees a sixteenth of the blocks; it copies the state of every member
 
 
-class Compiled(NamedTuple):
-    """The executables of one chunk's shape; running them depends on no setting of the running thread."""
-
-    advance: Callable[..., Any]
-    observe: Callable[..., Record] | None
-    finish: Callable[..., Any]
-    arrange: Callable[..., Any] | None
-
-
-class Work:
+class SharedProgress:
     """What the threads of one ensemble share: how much is done, and when to stop."""
 
     def __init__(self) -> None:
@@ -46,34 +38,46 @@ class Work:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return time.perf_counter() >= self.deadline
 
 
-class Prepared(NamedTuple):
-    """A full chunk before training, on its devices.
+class PlacedMembers(NamedTuple):
+    """The members of a full chunk in the lanes of its devices.
 
     Attributes:
-      states, hparams: of all lanes.
-      order: which member of the chunk each lane holds; those that only fill it up come after the others.
-      counts: how many members each device has, which are in its first lanes.
+      seeds, hparams: of all lanes.
+      order: the index in the chunk of the member that each lane holds; lanes that only fill the chunk come last.
+      counts: number of members of each device, which are in its first lanes.
     """
 
-    states: State
+    seeds: Array
     hparams: HParams
     order: np.ndarray
     counts: np.ndarray
 
 
-def prepared(
-    engine: Engine, trainer: Trainer, members: Members, part: slice, chunk_size: int, block_size: int
-) -> Prepared:
-    """The initial states of a chunk, each device having as many blocks; the last member fills what is left.
+class CompiledChunk(NamedTuple):
+    """The executables for the shape of one chunk; running them depends on no setting of the running thread."""
 
-    All that reads JAX's thread-local settings (x64, default device, …) is done here and in `compiled`, in the
+    init: Compiled
+    run_epochs: Compiled
+    observe: Compiled | None
+    finish: Compiled
+    permute: Compiled | None
+
+
+def place_members(
+    engine: Engine, members: Members, member_range: slice, chunk_size: int, block_size: int
+) -> PlacedMembers:
+    """Put a range of members into the lanes of a chunk, as many blocks on each device.
+
+    The last member fills the lanes that are left.
+
+    All that reads JAX's thread-local settings (x64, default device, …) happens here and in `compile_chunk`, in the
     caller's thread.
     """
-    seeds, hparams = members[part]
+    seeds, hparams = members[member_range]
     n, lanes = len(seeds), np.arange(chunk_size // engine.n_shards)
     of_each = -(-n // engine.n_shards // block_size) * block_size
     bounds = np.minimum(np.arange(engine.n_shards + 1) * of_each, n)
@@ -81,72 +85,70 @@ def prepared(
     order = bounds[:-1, None] + lanes
     order[lanes >= counts[:, None]] = np.arange(n, chunk_size)
     held = np.minimum(order, n - 1).reshape(-1)
-    seeds, hparams = engine.placed((seeds[held].astype(np.uint32), jax.tree.map(lambda leaf: leaf[held], hparams)))
+    arrays = seeds[held].astype(np.uint32), jax.tree.map(lambda leaf: leaf[held], hparams)
+    if engine.sharding is not None:
+        arrays = jax.device_put(arrays, engine.sharding)
     with engine.context():
-        hparams = jax.tree.map(jnp.asarray, hparams)
-        states = engine.programs(trainer).init(jnp.asarray(seeds), hparams)
-    return Prepared(states, hparams, order.reshape(-1).astype(np.int32), counts)
+        seeds, hparams = jax.tree.map(jnp.asarray, arrays)
+    return PlacedMembers(seeds, hparams, order.reshape(-1).astype(np.int32), counts)
 
 
-def compiled(engine: Engine, trainer: Trainer, like: Prepared) -> Compiled:
-    """What every chunk of this shape is run with."""
-    programs: Any = engine.programs(trainer)  # jitted functions
-    states, hparams, order, _ = like
-    arrange = None
+def compile_chunk(engine: Engine, trainer: Trainer, like: PlacedMembers) -> CompiledChunk:
+    """Compile what runs every chunk of this shape."""
+    functions: ChunkFunctions = engine.functions(trainer)
+    seeds, hparams, order, counts = like
+    options = engine.compiler_options()
     with engine.context():
-        if trainer.stops and programs.arrange is not None:
-            arrange = programs.arrange.lower(states, hparams, order).compile()
-        finish = programs.finish.lower(states, hparams).compile()
-        observe = programs.observe and programs.observe.lower(states, hparams).compile()
-    return Compiled(compiled_advance(engine, trainer, states, hparams), observe, finish, arrange)
-
-
-def compiled_advance(engine: Engine, trainer: Trainer, states: State, hparams: HParams) -> Callable[..., Any]:
-    programs: Any = engine.programs(trainer)
-    with engine.context():
-        none = np.zeros(engine.n_shards, np.int32)
-        lowered = programs.advance.lower(states, hparams, zero_epochs(trainer), none)
-        return lowered.compile(engine.compiler_options())
+        init = functions.init.lower(seeds, hparams).compile(options)
+        states = init(seeds, hparams)
+        permute = functions.permute if trainer.stops else None
+        return CompiledChunk(
+            init,
+            functions.run_epochs.lower(states, hparams, zero_epochs(trainer), counts).compile(options),
+            None if functions.observe is None else functions.observe.lower(states, hparams).compile(),
+            functions.finish.lower(states, hparams).compile(),
+            None if permute is None else permute.lower(states, hparams, order).compile(),
+        )
 
 
 class Chunk:
     """The members of a chunk, each in a lane of a device, while they are trained."""
 
-    def __init__(self, programs: Compiled, start: Prepared, block_size: int):
-        self._programs, self._states, self._hparams = programs, start.states, start.hparams
-        self._order = start.order.reshape(len(start.counts), -1)  # which member each lane of a device holds
-        self._n_trained = start.counts  # by lanes of each device, from the first
-        self.n_members, self._block_size = int(start.counts.sum()), block_size
+    def __init__(self, compiled: CompiledChunk, states: State, placed: PlacedMembers, block_size: int):
+        self._compiled, self._states, self._hparams = compiled, states, placed.hparams
+        self._order = placed.order.reshape(len(placed.counts), -1)  # the member in each lane of each device
+        self._n_active = placed.counts  # lanes of each device that are trained, from the first
+        self.n_members, self._block_size = int(placed.counts.sum()), block_size
 
-    def train(self, epochs: Any) -> EpochMetrics | None:
-        """Trains on whoever has not stopped; what is reported, (slots, members)."""
-        outs = self._programs.advance(self._states, self._hparams, epochs, self._n_trained)
-        self._states, infos = jax.block_until_ready(outs)
-        return jax.tree.map(lambda info: self._by_member(np.asarray(info).T).T, infos)
+    def run_epochs(self, epochs: np.ndarray) -> EpochMetrics | None:
+        """Train all members that have not stopped; return the metrics, (slots, members)."""
+        outs = self._compiled.run_epochs(self._states, self._hparams, epochs, self._n_active)
+        self._states, metrics = jax.block_until_ready(outs)
+        return jax.tree.map(lambda each: self._by_member(np.asarray(each).T).T, metrics)
 
     def observe(self) -> Record:
-        """What is recorded of all members as they are now, but for loss and accuracy."""
-        if self._programs.observe is None:
+        """Return the record of all members as they are now, without loss and accuracy."""
+        if self._compiled.observe is None:
             return Record(None, None)
-        seen = self._programs.observe(self._states, self._hparams)
-        return jax.tree.map(lambda leaf: self._by_member(np.asarray(leaf)), seen)
+        record = self._compiled.observe(self._states, self._hparams)
+        return jax.tree.map(lambda leaf: self._by_member(np.asarray(leaf)), record)
 
-    def pack(self, epoch: int) -> int:
-        """Puts whoever has stopped before this epoch behind the others, if it pays; returns how many have not."""
+    def compact(self, epoch: int) -> int:
+        """Move members that stopped before this epoch behind the others, if it pays; return how many still run."""
         stopped = np.asarray(self._states.epoch).reshape(self._order.shape) < epoch
-        is_trained = np.arange(self._order.shape[1]) < self._n_trained[:, None]
-        running = (is_trained & ~stopped).sum(1, dtype=np.int32)
-        blocks, needed = (-(-n // self._block_size) for n in (self._n_trained, running))
-        pays = PACKED_SHARE * (blocks - needed).sum() >= blocks.sum()
-        if self._programs.arrange is not None and running.any() and pays:
-            order = np.argsort(np.where(is_trained, stopped, 2), axis=1, kind="stable").astype(np.int32)
-            self._states, self._hparams = self._programs.arrange(self._states, self._hparams, order.reshape(-1))
-            self._order, self._n_trained = np.take_along_axis(self._order, order, 1), running
+        is_active = np.arange(self._order.shape[1]) < self._n_active[:, None]
+        running = (is_active & ~stopped).sum(1, dtype=np.int32)
+        blocks, needed = (-(-n // self._block_size) for n in (self._n_active, running))
+        pays = COMPACT_SHARE * (blocks - needed).sum() >= blocks.sum()
+        if self._compiled.permute is not None and running.any() and pays:
+            order = np.argsort(np.where(is_active, stopped, 2), axis=1, kind="stable").astype(np.int32)
+            self._states, self._hparams = self._compiled.permute(self._states, self._hparams, order.reshape(-1))
+            self._order, self._n_active = np.take_along_axis(self._order, order, 1), running
         return int(running.sum())
 
     def finish(self) -> Result:
-        """The results of all members, on the host."""
-        results = self._programs.finish(self._states, self._hparams)
+        """Return the results of all members, on the host."""
+        results = self._compiled.finish(self._states, self._hparams)
         return jax.tree.map(lambda leaf: self._by_member(np.asarray(leaf)), results)
 
     def _by_member(self, by_lane: np.ndarray) -> np.ndarray:
@@ -155,21 +157,26 @@ class Chunk:
         return by_member[: self.n_members]
 
 
-def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
-    """All epochs of a chunk, in rounds; the results of its members."""
+def init_chunk(compiled: CompiledChunk, placed: PlacedMembers, block_size: int) -> Chunk:
+    """Return a chunk whose members are as before their first epoch."""
+    return Chunk(compiled, compiled.init(placed.seeds, placed.hparams), placed, block_size)
+
+
+def train_chunk(trainer: Trainer, chunk: Chunk, progress: SharedProgress) -> Result:
+    """Train all epochs of a chunk, in rounds; return the results of its members."""
     records, counted, epoch, n_members = [], 0, 0, chunk.n_members
-    for done in () if work.is_over else iter_rounds(trainer, chunk.train, chunk.observe):
+    for done in () if progress.is_over else iter_rounds(trainer, chunk.run_epochs, chunk.observe):
         epoch = done.epoch
         if done.records is not None:
             records.append(done.records)
-        running = chunk.pack(done.epoch) if trainer.stops else n_members
-        member_epochs = running * done.epoch + (n_members - running) * trainer.epochs
-        with work.lock:
-            work.member_epochs += member_epochs - counted
+        running = chunk.compact(epoch) if trainer.stops else n_members
+        member_epochs = running * epoch + (n_members - running) * trainer.epochs
+        with progress.lock:
+            progress.member_epochs += member_epochs - counted
         counted = member_epochs
-        if work.cancelled.is_set():
+        if progress.cancelled.is_set():
             raise RuntimeError("cancelled")
-        if not running or work.is_over:
+        if not running or progress.is_over:
             break
     result = chunk.finish()
     if epoch < trainer.epochs:
@@ -179,13 +186,13 @@ def trained(trainer: Trainer, chunk: Chunk, work: Work) -> Result:
     if trainer.recorded is None:
         return result
     final = chunk.observe()._replace(loss=result.loss, accuracy=result.accuracy)
-    return result._replace(history=_history(trainer.recorded, records, final, result.epochs))
+    return result._replace(history=_history(trainer.recorded, records, final, np.asarray(result.epochs)))
 
 
-def _history(recorded: Epochs, records: list[Record], final: Record, epochs: Any) -> History:
+def _history(recorded: Epochs, records: list[Record], final: Record, epochs: np.ndarray) -> History:
     n_missing = len(recorded) - sum(len(jax.tree.leaves(each)[0]) for each in records)  # where all have stopped
 
-    def joined(last: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+    def concatenate(last: np.ndarray, *parts: np.ndarray) -> np.ndarray:
         return np.concatenate([*parts, np.zeros((n_missing, *last.shape), last.dtype)]).swapaxes(0, 1)
 
-    return build_history(recorded, jax.tree.map(joined, final, *records), final, epochs)
+    return build_history(recorded, jax.tree.map(concatenate, final, *records), final, epochs)

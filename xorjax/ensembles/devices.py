@@ -1,28 +1,35 @@
-"""The member axis over the devices of a mesh: every device trains members of its own, with no word to the others.
+"""The member axis over the devices of a mesh: every device trains its own members, independent of the others.
 
 One program runs on all devices (`jax.shard_map`), so that it is compiled once.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.stages import Wrapped
 
-from xorjax.ensembles.engines.contract import Engine, Programs
+from xorjax.ensembles.engines.contract import ChunkFunctions, Engine
 from xorjax.lanes.jaxprs import platform
 from xorjax.training.problem import HParams
+from xorjax.training.records import Record
 from xorjax.training.results import Result
 from xorjax.training.trainer import State, Trainer
+from xorjax.training.updates import EpochMetrics
 
+Device = Any  # jax.Device, which type checkers take for a variable
+Tree = TypeVar("Tree")
 AXIS = "member"
 _SHARDED, _WHOLE = P(AXIS), P()
 
 
-def check_mesh(mesh: Any) -> Mesh | None:
-    """A mesh whose one axis is of members, or None.
+def check_mesh(mesh: object) -> Mesh | None:
+    """Return the mesh, if its one axis is of members; None stays None.
 
     Raises:
       TypeError, ValueError: if it is something else, or has a device of another process.
@@ -52,82 +59,84 @@ def check_mesh(mesh: Any) -> Mesh | None:
     return mesh
 
 
-def devices_here(mesh: Mesh | None) -> tuple[Any, ...]:
-    """The devices of this process to train on: those of the mesh; without one, JAX's default device, or all."""
+def list_devices(mesh: Mesh | None) -> tuple[Device, ...]:
+    """Return the devices of a mesh; without one, the device that JAX is told to use, or all of this process."""
     if mesh is None:
         return tuple(jax.local_devices()) if _chosen_device() is None else (_default_device(),)
     return tuple(mesh.devices.flat)
 
 
-def _chosen_device() -> Any:
+def _chosen_device() -> Device | str | None:
     return jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _default_device() -> Any:
+def _default_device() -> Device:
     chosen = _chosen_device()
     if chosen is None or isinstance(chosen, str):  # the name of a platform
         return jax.local_devices(backend=chosen)[0]
     return chosen
 
 
-def on_devices(engine: Engine, devices: tuple[Any, ...]) -> Engine:
-    """An engine that runs each chunk on all of these devices; itself, where they are JAX's default one."""
+def spread_engine(engine: Engine, devices: tuple[Device, ...]) -> Engine:
+    """Return an engine that runs each chunk on all of these devices; itself, if they are JAX's default device."""
     if devices == (_default_device(),):
         return engine
     mesh = Mesh(np.array(devices), (AXIS,))
     return engine._replace(
-        programs=lambda trainer: _programs(engine, trainer, mesh),
+        functions=lambda trainer: _spread_functions(engine, trainer, mesh),
         n_shards=len(devices),
-        placed=lambda arrays: jax.device_put(arrays, NamedSharding(mesh, _SHARDED)),
-        context=lambda: jax.set_mesh(mesh),  # whichever the caller has set
+        sharding=NamedSharding(mesh, _SHARDED),
+        context=lambda: jax.set_mesh(mesh),  # whichever mesh the caller has set
     )
 
 
 @lru_cache(maxsize=64)
-def _programs(engine: Engine, trainer: Trainer, mesh: Mesh) -> Programs:
-    """An engine's functions, each run by all devices on their own members.
+def _spread_functions(engine: Engine, trainer: Trainer, mesh: Mesh) -> ChunkFunctions:
+    """Return an engine's functions, each run by all devices on their own members.
 
-    A State has a leading axis of devices, whatever its arrangement within one; `members` is a number for each
-    device, and `order` is of the places within one.
+    A State has a leading axis of devices, whatever its layout within one; `members` has a number for each device,
+    and `order` is of the lanes within one.
     """
-    inner = engine.programs(trainer)
+    inner = engine.functions(trainer)
 
-    def shared(run: Any, in_specs: Any, out_specs: Any) -> Any:
-        # Whether values differ between devices is not checked: it is not known of a kernel's.
+    def spread(run: Callable[..., Tree], in_specs: tuple[P, ...], out_specs: P | tuple[P, ...]) -> Wrapped:
+        # Whether values differ between devices can't be checked: of a kernel's results it is not known.
         mapped = jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
         return jax.jit(mapped)
 
-    def init(seeds: Any, hparams: HParams) -> State:
-        return _lifted(inner.init(seeds, hparams))
+    def init(seeds: Array, hparams: HParams) -> State:
+        return _add_axis(inner.init(seeds, hparams))
 
-    def advance(states: State, hparams: HParams, epochs: Any, members: Any) -> Any:
-        states, infos = inner.advance(_lowered(states), hparams, epochs, members)
-        return _lifted(states), infos
+    def run_epochs(
+        states: State, hparams: HParams, epochs: Array, members: Array
+    ) -> tuple[State, EpochMetrics | None]:
+        states, metrics = inner.run_epochs(_drop_axis(states), hparams, epochs, members)
+        return _add_axis(states), metrics
 
-    def observe(states: State, hparams: HParams) -> Any:
+    def observe(states: State, hparams: HParams) -> Record:
         assert inner.observe is not None
-        return inner.observe(_lowered(states), hparams)
+        return inner.observe(_drop_axis(states), hparams)
 
     def finish(states: State, hparams: HParams) -> Result:
-        return inner.finish(_lowered(states), hparams)
+        return inner.finish(_drop_axis(states), hparams)
 
-    def arrange(states: State, hparams: HParams, order: Any) -> Any:
-        assert inner.arrange is not None
-        states, hparams = inner.arrange(_lowered(states), hparams, order)
-        return _lifted(states), hparams
+    def permute(states: State, hparams: HParams, order: Array) -> tuple[State, HParams]:
+        assert inner.permute is not None
+        states, hparams = inner.permute(_drop_axis(states), hparams, order)
+        return _add_axis(states), hparams
 
-    return Programs(
-        shared(init, (_SHARDED, _SHARDED), _SHARDED),
-        shared(advance, (_SHARDED, _SHARDED, _WHOLE, _SHARDED), (_SHARDED, P(None, AXIS))),
-        inner.observe and shared(observe, (_SHARDED, _SHARDED), _SHARDED),
-        shared(finish, (_SHARDED, _SHARDED), _SHARDED),
-        inner.arrange and shared(arrange, (_SHARDED, _SHARDED, _SHARDED), (_SHARDED, _SHARDED)),
+    return ChunkFunctions(
+        spread(init, (_SHARDED, _SHARDED), _SHARDED),
+        spread(run_epochs, (_SHARDED, _SHARDED, _WHOLE, _SHARDED), (_SHARDED, P(None, AXIS))),
+        inner.observe and spread(observe, (_SHARDED, _SHARDED), _SHARDED),
+        spread(finish, (_SHARDED, _SHARDED), _SHARDED),
+        inner.permute and spread(permute, (_SHARDED, _SHARDED, _SHARDED), (_SHARDED, _SHARDED)),
     )
 
 
-def _lifted(states: State) -> State:
+def _add_axis(states: State) -> State:
     return jax.tree.map(lambda leaf: leaf[None], states)
 
 
-def _lowered(states: State) -> State:
+def _drop_axis(states: State) -> State:
     return jax.tree.map(lambda leaf: leaf[0], states)

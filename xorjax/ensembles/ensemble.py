@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real
 from xorjax.ensembles.accumulator import Accumulator, combine
-from xorjax.ensembles.chunk import Chunk, compiled, prepared
+from xorjax.ensembles.chunk import compile_chunk, init_chunk, place_members
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import Members, as_members
 from xorjax.ensembles.rounds import iter_rounds
@@ -206,15 +206,15 @@ def replay(
     at = [check_integer(f"epochs[{i}]", epoch, 0, trainer.epochs) for i, epoch in enumerate(epochs)]
     if not at or sorted(set(at)) != at:
         raise ValueError(f"{epochs=} must hold at least one epoch, in ascending order.")
-    start = prepared(chosen, trainer, members, slice(0, 1), size, size)
-    chunk = Chunk(compiled(chosen, trainer, start), start, size)
-    found, done = [], 0
+    placed = place_members(chosen, members, slice(0, 1), size, size)
+    chunk = init_chunk(compile_chunk(chosen, trainer, placed), placed, size)
+    results, done = [], 0
     for epoch in at:
-        for _ in iter_rounds(trainer._replace(epochs=epoch - done), chunk.train):
+        for _ in iter_rounds(trainer._replace(epochs=epoch - done), chunk.run_epochs):
             pass
-        found.append(chunk.finish())
+        results.append(chunk.finish())
         done = epoch
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
 def _empty_like(block: Result, n_members: int) -> Result:

@@ -1,4 +1,4 @@
-"""What a trainer does, in words that two processes or two days can compare: its jaxpr, and what it closes over."""
+"""The fingerprint of a trainer, to compare between processes and days: its jaxpr, and the arrays in it."""
 
 import hashlib
 import re
@@ -16,14 +16,14 @@ from xorjax.training.trainer import Trainer
 
 
 class Fingerprint(NamedTuple):
-    """A program as text, and a digest (SHA-256) of it and of the arrays that it closes over."""
+    """A program as text, and a digest (SHA-256) of the text and of the arrays that the program closes over."""
 
     text: str
     digest: str
 
 
 def fingerprint(trainer: Trainer, members: Members) -> Fingerprint:
-    """What `trainer.run` does for such members: the same for the same program on the same data."""
+    """Return the fingerprint of `trainer.run` for such members: equal for the same program on the same data."""
     _, hparams = members[:1]
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), hparams)
     closed = jax.make_jaxpr(trainer.run)(jax.eval_shape(jax.random.key, 0), first)
@@ -35,7 +35,7 @@ def fingerprint(trainer: Trainer, members: Members) -> Fingerprint:
 
 
 def _constants(jaxpr: Any) -> Iterator[np.ndarray]:
-    """The arrays that a jaxpr closes over, and those within it."""
+    """Yield the arrays that a jaxpr and its inner jaxprs close over."""
     inner, consts = open_jaxpr(jaxpr)
     for leaf in consts:
         is_key = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)

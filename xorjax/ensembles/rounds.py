@@ -1,9 +1,9 @@
-"""The host's loop around compiled training: rounds of bounded time, so that work can report and be interrupted."""
+"""The host's loop around compiled training: rounds of bounded time, so that it can report and be interrupted."""
 
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,50 +14,57 @@ from xorjax.training.updates import EpochMetrics
 
 FIRST_ROUND = 16  # epochs
 ROUND_SECONDS = 0.2
-# Where networks may stop, rounds of a quarter of the epochs before them: who has stopped is trained in vain to the
-# end of a round, and what it costs to look is some hundred epochs of a few blocks.
+# If networks may stop, a round lasts at most a quarter of the epochs so far: a stopped member is still computed
+# until the round ends. The end of a round costs as much as a hundred epochs of a few blocks.
 STOPPING_GROWTH, STOPPING_ROUND = 1 / 4, 64
 
 
 class Round(NamedTuple):
-    """What is known after a round."""
+    """The state of training after a round.
 
-    epoch: int  # epochs trained so far
-    records: Record | None  # of this round, on the host, a leading axis of records; None if it made none
+    Attributes:
+      epoch: epochs trained so far.
+      records: the records of this round, on the host, with a leading axis; None if it has none.
+    """
+
+    epoch: int
+    records: Record | None
 
 
 def zero_epochs(trainer: Trainer) -> np.ndarray:
-    """What `trainer.run_epochs` is called with to train for none."""
+    """Return the argument `epochs` of `trainer.run_epochs` that trains for none."""
     return np.zeros(() if trainer.record_slots is None else trainer.record_slots, np.int32)
 
 
 def iter_rounds(
-    trainer: Trainer, train: Callable[[Any], EpochMetrics | None], observe: Callable[[], Record] | None = None
+    trainer: Trainer,
+    train: Callable[[np.ndarray], EpochMetrics | None],
+    observe: Callable[[], Record] | None = None,
 ) -> Iterator[Round]:
-    """Trains all epochs in rounds of about `ROUND_SECONDS`; no bit depends on how they are cut.
+    """Train all epochs in rounds of about `ROUND_SECONDS`; no bit depends on the rounds.
 
     Args:
-      trainer: what is trained, for its epochs and records.
-      train: `train(epochs)` trains on, waits for it, and gives the EpochMetrics of `trainer.run_epochs`.
-      observe: `observe()` gives the Record of `trainer.observe`, of what is trained as it is now.
+      trainer: gives the epochs, and which of them are recorded.
+      train: `train(epochs)` trains on, waits for the end, and returns the EpochMetrics of `trainer.run_epochs`.
+      observe: `observe()` returns the Record of `trainer.observe`, of the networks as they are now.
     """
     epoch, budget = 0, FIRST_ROUND
     while epoch < trainer.epochs:
         most = max(STOPPING_ROUND, int(epoch * STOPPING_GROWTH)) if trainer.stops else budget
         bounds = _bounds(trainer, epoch, min(epoch + budget, epoch + most, trainer.epochs))
-        spans, slots = np.diff(bounds).astype(np.int32), trainer.record_slots
+        lengths, slots = np.diff(bounds).astype(np.int32), trainer.record_slots
         is_recorded = trainer.recorded is not None and epoch in trainer.recorded
-        seen = observe() if is_recorded and observe is not None else Record(None, None)
-        begun = time.perf_counter()
-        infos = train(spans[0] if slots is None else np.pad(spans, (0, slots - len(spans))))
-        seconds = max(time.perf_counter() - begun, 1e-9)
+        observed = observe() if is_recorded and observe is not None else Record(None, None)
+        begin = time.perf_counter()
+        metrics = train(lengths[0] if slots is None else np.pad(lengths, (0, slots - len(lengths))))
+        seconds = max(time.perf_counter() - begin, 1e-9)
         epochs = bounds[-1] - epoch
         budget = max(1, budget // 4, min(4 * budget, int(epochs * ROUND_SECONDS / seconds)))
         first = int(not is_recorded)  # a round may begin between two records
         records = None
-        if infos is not None and first < len(spans):
-            loss, accuracy = (np.asarray(each)[first : len(spans)] for each in infos)
-            records = jax.tree.map(lambda each: np.asarray(each)[None], seen)._replace(
+        if metrics is not None and first < len(lengths):
+            loss, accuracy = (np.asarray(each)[first : len(lengths)] for each in metrics)
+            records = jax.tree.map(lambda each: np.asarray(each)[None], observed)._replace(
                 loss=loss, accuracy=accuracy
             )
         epoch = bounds[-1]
@@ -65,7 +72,7 @@ def iter_rounds(
 
 
 def _bounds(trainer: Trainer, epoch: int, end: int) -> list[int]:
-    """Where the spans of a round begin, at records but for the first, and where the last of them ends."""
+    """Return the epochs where a round begins, where it records, and where it ends."""
     if trainer.recorded is None or trainer.record_slots is None:
         return [epoch, end]
     first = bisect_right(trainer.recorded, epoch)

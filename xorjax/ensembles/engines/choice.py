@@ -1,4 +1,4 @@
-"""Which engine runs a trainer: the one that is asked for, or the best one for the program and the platform."""
+"""The choice of an engine: the one that the user names, or the best one for the program and the platform."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,46 +9,47 @@ from xorjax._checks import check_choice
 from xorjax.ensembles.engines import lanes, pallas, vmap
 from xorjax.ensembles.engines.contract import Engine
 from xorjax.lanes.jaxprs import platform as platform_now
-from xorjax.lanes.kernel.backends import ROUTES
+from xorjax.lanes.kernel.backends import BACKENDS, KernelBackend
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import Trainer
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (lanes.ENGINE, vmap.ENGINE, pallas.engine(ROUTES["interpret"]))
+    engine.name: engine for engine in (lanes.ENGINE, vmap.ENGINE, pallas.make_engine(BACKENDS["interpret"]))
 }
-# The routes of a platform's engine `pallas`, by precision.
-KERNEL_BACKENDS = {
-    "gpu": {"float32": ROUTES["triton"], "fast": ROUTES["triton, fast"]},
-    "tpu": {"float32": ROUTES["tpu"], "fast": ROUTES["tpu"]},
+# The backends of the engine `pallas`, by platform and precision.
+KERNEL_BACKENDS: dict[str, dict[str, KernelBackend]] = {
+    "gpu": {"float32": BACKENDS["triton"], "fast": BACKENDS["triton, fast"]},
+    "tpu": {"float32": BACKENDS["tpu"], "fast": BACKENDS["tpu"]},
 }
 
 
 class Choice(NamedTuple):
-    """An engine, and why it is this one."""
+    """An engine, and the reason for it in a sentence."""
 
     engine: Engine
     why: str
 
 
 def available_engines(platform: str | None = None) -> Mapping[str, Engine]:
-    """The engines of a platform by name, the one for JAX's default devices if none is named."""
-    routes = KERNEL_BACKENDS.get(platform or platform_now())
-    return {**ENGINES, "pallas": pallas.engine(routes["float32"])} if routes else ENGINES
+    """Return the engines of a platform by name; None is the platform of JAX's default devices."""
+    backends = KERNEL_BACKENDS.get(platform or platform_now())
+    return {**ENGINES, "pallas": pallas.make_engine(backends["float32"])} if backends else ENGINES
 
 
 def choose_engine(
     name: str, trainer: Trainer, hparams: HParams, precision: str = "float32", platform: str | None = None
 ) -> Choice:
-    """The engine called `name`, or the best one if that is "auto".
+    """Return the engine called `name`, or the best one if that is "auto".
 
     Args:
       name: "auto", "lanes", "vmap", "pallas" or "interpret".
-      trainer, hparams: what is trained; the hparams of one member, arrays or their shapes.
+      trainer: trains each member.
+      hparams: the hparams of one member, arrays or their shapes.
       precision: "float32", or "fast" for a kernel of approximate exponentials and quotients.
       platform: "cpu", "gpu" or "tpu"; None is that of JAX's default devices.
 
     Raises:
-      ValueError: if there is no such engine here, or its kernel can't hold what is to be trained.
+      ValueError: if there is no such engine here, or its kernel can't hold the training.
     """
     platform = platform or platform_now()
     engines = available_engines(platform)
@@ -61,28 +62,29 @@ def choose_engine(
     check_choice("engine", name, {"auto": None, **engines})
     wanted = "pallas" if name == "auto" and "pallas" in engines else name
     if wanted in ("pallas", "interpret"):
-        route = KERNEL_BACKENDS[platform][precision] if wanted == "pallas" else ROUTES["interpret"]
-        reason = _too_old(platform) if wanted == "pallas" else None
-        reason = reason or pallas.unfit(trainer, hparams, route)
+        backend = KERNEL_BACKENDS[platform][precision] if wanted == "pallas" else BACKENDS["interpret"]
+        reason = _unsupported_device(platform) if wanted == "pallas" else None
+        reason = reason or pallas.unsupported_reason(trainer, hparams, backend)
         if reason is None:
-            needed = pallas.registers_needed(trainer, hparams, route)
-            return Choice(pallas.engine(route), f"an epoch fits a kernel: {needed} of {route.registers} registers")
+            needed = pallas.count_registers(trainer, hparams, backend)
+            why = f"an epoch fits a kernel: {needed} of {backend.registers} registers"
+            return Choice(pallas.make_engine(backend), why)
         if name != "auto":
             raise ValueError(f"engine={name!r} can't train this: {reason}; engine='lanes' can.")
         return Choice(engines["lanes"], f"no kernel, since {reason}")
     if name == "auto":
-        found = lanes.explained(trainer, hparams)
-        return Choice(engines["lanes"], f"at the depth {found.depth!r}, {found.why}")
+        explanation = lanes.explain_depth(trainer, hparams)
+        return Choice(engines["lanes"], f"at the depth {explanation.depth!r}, {explanation.why}")
     return Choice(engines[name], "as asked")
 
 
-def _too_old(platform: str) -> str | None:
-    """Why kernels can't run on the GPU that is here, or None: Triton wants NVIDIA's Ampere or later."""
+def _unsupported_device(platform: str) -> str | None:
+    """Return why the GPU here can't run kernels, or None: Triton needs NVIDIA's Ampere or later."""
     if platform != "gpu" or platform_now() != "gpu":
         return None
     capability = getattr(jax.local_devices()[0], "compute_capability", "none")
     try:
         fits = float(capability) >= 8
-    except ValueError:  # other makers' are words
+    except ValueError:  # GPUs of other makers have words here
         fits = False
     return None if fits else f"kernels want the compute capability 8.0, and this device has {capability}"

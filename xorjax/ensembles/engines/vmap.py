@@ -4,26 +4,26 @@ from functools import lru_cache
 
 import jax
 
-from xorjax.ensembles.engines.contract import Engine, Programs
+from xorjax.ensembles.engines.contract import ChunkFunctions, Engine
 from xorjax.training.trainer import Trainer
 
 CHUNK_SIZE = 256  # the fastest of 64 to 16,384 for the 2-2-1 network on two CPU cores
 
 
 @lru_cache(maxsize=64)
-def programs(trainer: Trainer) -> Programs:
-    """The trainer's functions, vmapped over members and jitted."""
+def make_functions(trainer: Trainer) -> ChunkFunctions:
+    """Return the trainer's functions, vmapped over members and jitted."""
 
-    def advance(states, hparams, epochs, members):
+    def run_epochs(states, hparams, epochs, members):
         return jax.vmap(trainer.run_epochs, in_axes=(0, 0, None), out_axes=(0, -1))(states, hparams, epochs)
 
-    return Programs(
+    return ChunkFunctions(
         init=jax.jit(jax.vmap(lambda seed, hparams: trainer.init(jax.random.key(seed), hparams))),
-        advance=jax.jit(advance),
+        run_epochs=jax.jit(run_epochs),
         observe=None if trainer.observe is None else jax.jit(jax.vmap(trainer.observe)),
         finish=jax.jit(jax.vmap(trainer.finish)),
-        arrange=None,
+        permute=None,
     )
 
 
-ENGINE = Engine("vmap", lambda trainer, hparams: None, CHUNK_SIZE, programs, dict)
+ENGINE = Engine("vmap", lambda trainer, hparams: None, CHUNK_SIZE, make_functions, dict)

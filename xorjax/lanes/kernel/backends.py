@@ -1,11 +1,9 @@
-"""The ways from a loop of scalars to an accelerator: what each can hold, and how it is launched.
+"""The backends of Pallas that a loop of scalars can go to: what each can lower, and how its kernel is launched.
 
-Pallas has two for GPUs. Triton's knows nearly all operations and every GPU from the Ampere generation on; Mosaic's
-knows Hopper and later alone, and lacks square roots and powers, which most optimizers want, and more.
+Triton is for NVIDIA's GPUs from the Ampere generation on, Mosaic for TPUs; a CPU interprets the kernel, for tests.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.custom_batching
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
-# Primitives that every route lowers on float32, 32-bit integers and Booleans, by JAX's version 0.10 and 0.12; and
-# what some lower besides.
+# Primitives that every backend lowers on float32, 32-bit integers and Booleans, in the versions 0.10 and 0.12 of
+# JAX; then those that only some lower.
 COMMON = frozenset(
     """abs add and bitcast_convert_type broadcast_in_dim clamp convert_element_type cos div eq exp exp2 ge gt
     jit le log logistic lt max min mul ne neg not or pjit rsqrt scan select_n shift_left
@@ -33,20 +31,19 @@ WORDS = frozenset(("bool", "float32", "int32", "uint32"))
 LONG = frozenset(("float64", "int64", "uint64"))
 
 
-class Route(NamedTuple):
-    """A way from a loop to an accelerator.
+class KernelBackend(NamedTuple):
+    """A compiler of kernels for one platform.
 
     Attributes:
-      name: what it is called.
-      platform: that it is for, as JAX names it.
+      name: the name in `BACKENDS`.
+      platform: the platform, as JAX names it.
       lanes: the shape of a vector of members.
-      primitives: that it lowers.
-      dtypes: that it lowers, by name.
-      registers: of 32 bits, for a member; what needs more would go to memory and back.
-      launch: `launch(kernel, n_blocks, arrays, outs, n_carried) -> outs`, for arrays of (numbers, members), the
-        first of them one of counts; the next `n_carried` come back first.
-      reports: whether its kernels can report something at the end of each time.
-      substitutes: functions of float32 scalars to use for these primitives.
+      primitives: the primitives that it lowers.
+      dtypes: the names of the dtypes that it lowers.
+      registers: registers of 32 bits for a member; a program that needs more would spill to memory.
+      launch_options: `launch_options()`, the arguments of `pallas_call` for this platform.
+      counts_space: `counts_space()`, the memory in which a kernel reads its counts; None is the usual one.
+      substitutes: functions of float32 scalars to use in place of these primitives.
     """
 
     name: str
@@ -55,80 +52,67 @@ class Route(NamedTuple):
     primitives: frozenset[str]
     dtypes: frozenset[str]
     registers: int
-    launch: Callable[..., list[Any]]
-    reports: bool = True
+    launch_options: Callable[[], dict[str, Any]]
+    counts_space: Callable[[], Any] = lambda: None
     substitutes: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
     def __hash__(self) -> int:
         return hash(self.name)
 
 
-def _by_grid(
-    lanes: tuple[int, ...],
-    options: Callable[[], dict[str, Any]],
+def launch_grid(
+    backend: KernelBackend,
     kernel: Callable[..., None],
     n_blocks: int,
-    arrays: Sequence[Any],
+    counts: Array,
+    arrays: Sequence[Array],
     outs: Sequence[jax.ShapeDtypeStruct],
     n_carried: int,
-) -> list[Any]:
-    """As a grid of blocks; what is carried comes back in the memory that it came in."""
+) -> list[Array]:
+    """Launch a kernel over a grid of blocks, one vector of members each.
+
+    Args:
+      backend: the compiler.
+      kernel: `kernel(block, counts, *ins, *outs)`, with the number of the block, and references to memory.
+      n_blocks: number of vectors.
+      counts: int32, the same for all blocks.
+      arrays: (elements, members) each; the first `n_carried` return, in the same memory.
+      outs: shapes of the results, (elements, members) each, first those that are carried.
+      n_carried: number of arrays that are carried.
+    """
     from jax.experimental import pallas as pl
 
-    given = options()
-    counts = pl.BlockSpec(memory_space=given.pop("counts_in", None))
+    lanes = backend.lanes
 
-    def laid_out(shape: Sequence[int]) -> tuple[int, ...]:
+    def lane_shape(shape: Sequence[int]) -> tuple[int, ...]:
         rows, members = shape
         return (rows, members // prod(lanes[1:]), *lanes[1:])
 
-    def block_of(rows: int) -> Any:
+    def block_spec(rows: int) -> pl.BlockSpec:
         return pl.BlockSpec((rows, *lanes), lambda block: (0, block, *(0 for _ in lanes[1:])))
 
-    def of_block(*refs: Any) -> None:
-        kernel(pl.program_id(0), lambda i: i, *refs)
-
     results = pl.pallas_call(
-        of_block,
+        lambda *refs: kernel(pl.program_id(0), *refs),
         grid=(n_blocks,),
-        in_specs=[counts, *(block_of(a.shape[0]) for a in arrays[1:])],
-        out_specs=[block_of(out.shape[0]) for out in outs],
-        out_shape=[jax.ShapeDtypeStruct(laid_out(out.shape), out.dtype) for out in outs],
+        in_specs=[pl.BlockSpec(memory_space=backend.counts_space()), *(block_spec(a.shape[0]) for a in arrays)],
+        out_specs=[block_spec(out.shape[0]) for out in outs],
+        out_shape=[jax.ShapeDtypeStruct(lane_shape(out.shape), out.dtype) for out in outs],
         input_output_aliases={i + 1: i for i in range(n_carried)},
-        **given,
-    )(arrays[0], *(a.reshape(laid_out(a.shape)) for a in arrays[1:]))
+        **backend.launch_options(),
+    )(counts, *(a.reshape(lane_shape(a.shape)) for a in arrays))
     return [result.reshape(out.shape) for result, out in zip(results, outs, strict=True)]
 
 
-def _triton() -> dict[str, Any]:
+def _triton_options() -> dict[str, Any]:
     from jax.experimental.pallas import triton
 
     return {"compiler_params": triton.CompilerParams(num_warps=4, num_stages=1)}
 
 
-def _tpu() -> dict[str, Any]:
+def _scalar_memory() -> Any:
     from jax.experimental.pallas import tpu
 
-    return {"counts_in": tpu.SMEM}
-
-
-def _by_mosaic_gpu(
-    kernel: Callable[..., None],
-    n_blocks: int,
-    arrays: Sequence[Any],
-    outs: Sequence[jax.ShapeDtypeStruct],
-    n_carried: int,
-) -> list[Any]:
-    """By warp groups of 128 threads that read and write the GPU's memory themselves."""
-    from jax.experimental import pallas as pl
-    from jax.experimental.pallas import mosaic_gpu
-
-    def of_block(*refs: Any) -> None:
-        block = lax.axis_index("block")
-        kernel(block, lambda i: (i, pl.ds(block * WARP_GROUP, WARP_GROUP)), *refs)
-
-    call = mosaic_gpu.kernel(of_block, out_type=tuple(outs), grid=(n_blocks,), grid_names=("block",))
-    return list(call(*arrays))
+    return tpu.SMEM
 
 
 # Approximate instructions of NVIDIA's GPUs, of an error of some units in the last place and without subnormal
@@ -147,9 +131,9 @@ INSTRUCTIONS = {
 
 
 def _approximate(name: str) -> Callable[..., Any]:
-    """An operation on scalars that the vector of a kernel does by such instructions."""
+    """Return an operation on scalars that a kernel does by such instructions, on a vector at once."""
 
-    def of_lanes(size: int, are_vectors: Sequence[bool], *xs: Any) -> tuple[Any, bool]:
+    def map_lanes(size: int, are_vectors: Sequence[bool], *xs: Array) -> tuple[Array, bool]:
         from jax.experimental.pallas import triton
 
         (out,) = triton.elementwise_inline_asm(
@@ -162,36 +146,35 @@ def _approximate(name: str) -> Callable[..., Any]:
         return out, True
 
     operation = jax.custom_batching.custom_vmap(getattr(lax, name))
-    operation.def_vmap(of_lanes)
+    operation.def_vmap(map_lanes)
     return operation
 
 
 WARP_GROUP = 128
 GPU_WORDS = WORDS | LONG
 
-_TRITON = Route(
+_TRITON = KernelBackend(
     "triton",
     "cuda",
     (WARP_GROUP,),
     COMMON | LARGER | TRITON,
     GPU_WORDS,
     224,
-    partial(_by_grid, (WARP_GROUP,), _triton),
+    _triton_options,
 )
 _FAST = _TRITON._replace(
     name="triton, fast",
     primitives=_TRITON.primitives | {"elementwise_inline_asm", "elementwise_inline_asm_p"},
     substitutes=MappingProxyType({name: _approximate(name) for name in INSTRUCTIONS}),
 )
-_MOSAIC_GPU = Route("mosaic_gpu", "cuda", (WARP_GROUP,), COMMON, GPU_WORDS, 224, _by_mosaic_gpu, reports=False)
-_TPU = Route("tpu", "tpu", (8, 128), COMMON | LARGER | TPU, WORDS, 1_000, partial(_by_grid, (8, 128), _tpu))
-_INTERPRET = Route(
+_TPU = KernelBackend("tpu", "tpu", (8, 128), COMMON | LARGER | TPU, WORDS, 1_000, dict, _scalar_memory)
+_INTERPRET = KernelBackend(
     "interpret",
     "cpu",
     (WARP_GROUP,),
     COMMON | LARGER | TRITON | TPU,
     GPU_WORDS,
     1_000,
-    partial(_by_grid, (WARP_GROUP,), lambda: {"interpret": True}),
+    lambda: {"interpret": True},
 )
-ROUTES = {route.name: route for route in (_TRITON, _FAST, _MOSAIC_GPU, _TPU, _INTERPRET)}
+BACKENDS = {backend.name: backend for backend in (_TRITON, _FAST, _TPU, _INTERPRET)}
