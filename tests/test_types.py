@@ -9,8 +9,7 @@ CHECKED = """
 from jaxtyping import install_import_hook
 with install_import_hook("xorjax", "beartype.beartype"):
     import xorjax as xj
-    from xorjax.reports import plots
-    from xorjax.reports import report
+    from xorjax.reports import figures, page
     from xorjax.statistics import arrays as statistics
     from xorjax.statistics import outcomes
 import jax, numpy as np, optax

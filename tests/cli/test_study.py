@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import xorjax as xj
 from xorjax.cli.main import app
-from xorjax.reports.notable import slowest_and_strangest
+from xorjax.reports.notable import notable_members
 
 PLAN = """
 seeds = 60
@@ -264,9 +264,9 @@ def test_a_member_that_stands_out_in_two_ways_is_told_once():
         solved_epoch=np.array([9, 5, -1]),
         epochs=np.array([9, 9, 9]),
     )
-    standouts = slowest_and_strangest()
+    standouts = notable_members()
     found = standouts.finalize(standouts.update({}, results, {"seed": np.arange(3)}))
-    assert [(member.indices["seed"], member.what) for member in found] == [
+    assert [(member.indices["seed"], member.description) for member in found] == [
         (0, "solved last, solved first, greatest loss, least loss"),
         (1, "solved last, solved first, greatest loss, least loss"),
         (2, "diverged"),

@@ -1,15 +1,14 @@
 """Figures draw the numbers that they are given; what they look like is for eyes."""
 
-import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import xorjax as xj
-from xorjax.reports import figures, plots
-from xorjax.reports import sweep as sweeps
+from xorjax.reports import figures
 from xorjax.reports.published import TUTORIAL_RUNS
-from xorjax.statistics import Shares, Survival
+from xorjax.reports.sweep import shorten_values
+from xorjax.statistics import Histogram, Shares, Survival
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def ax():
 
 def test_loss_curve_draws_the_history(ax):
     history = xj.training.History(np.arange(3) * 10, np.array([0.3, 0.2, 0.1]), np.array([0.5, 0.75, 1.0]))
-    plots.loss_curve(ax, history)
+    figures.draw_loss_curve(ax, history)
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 0.3], [10, 0.2], [20, 0.1]])
     np.testing.assert_array_equal(ax.figure.axes[1].lines[0].get_ydata(), history.accuracy)
     assert ax.get_yscale() == "log"
@@ -27,49 +26,52 @@ def test_loss_curve_draws_the_history(ax):
 
 def test_decision_surface_has_the_first_input_along_x(ax):
     outputs = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.5], [0.6, 0.7, 0.8]])
-    plots.decision_surface(ax, np.arange(3), outputs, *xj.xor())
+    figures.draw_decision_surface(ax, np.arange(3), outputs, *xj.xor())
     mesh = ax.collections[0]
     np.testing.assert_array_equal(mesh.get_array(), outputs.T)
     points = {tuple(p) for c in ax.collections[-2:] for p in np.asarray(c.get_offsets())}
     assert points == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
-def test_loss_histogram_counts_finite_losses_and_marks_the_published(ax):
-    losses = np.array([1e-3, 1e-2, 0.2, 0.25, np.inf, np.nan])
-    plots.loss_histogram(ax, losses, TUTORIAL_RUNS)
-    assert sum(patch.get_height() for patch in ax.patches) == 4
+def test_losses_are_a_histogram_with_published_results_as_lines(ax):
+    losses = Histogram(np.array([1e-4, 1e-3, 1e-2, 0.1, 1.0]), np.array([0, 1, 0, 3]), 2)
+    figures.draw_losses(ax, losses, TUTORIAL_RUNS)
+    np.testing.assert_array_equal(ax.patches[0].get_data().values, losses.counts)
     assert [line.get_xdata()[0] for line in ax.lines] == [run.loss for run in TUTORIAL_RUNS]
-    assert ax.get_title() == "4 members of 6, finite"
+    assert [line.get_color() for line in ax.lines] == [run.color for run in TUTORIAL_RUNS]
+    assert ax.get_title() == "losses of 4 members of 6, finite"
 
 
-def test_loss_histogram_of_no_finite_loss_is_empty(ax):
-    plots.loss_histogram(ax, np.array([np.nan]))
+def test_losses_of_no_finite_one_are_empty(ax):
+    figures.draw_losses(ax, Histogram(np.array([0.1, 1.0]), np.array([0]), 1))
     assert not ax.patches
 
 
-def test_unsolved_members_is_the_curve(ax):
+def test_survival_is_the_curve_from_the_start_to_the_last_epoch(ax):
     curve = Survival(np.array([5.0]), np.array([0.4]), np.array([0.3]), np.array([0.5]))
-    plots.unsolved_members(ax, curve, 10)
+    figures.draw_survival(ax, {"": curve}, 10)
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 1], [5, 0.4], [10, 0.4]])
     assert ax.get_xlim() == (0, 10)
 
 
-def test_prediction_strips_have_a_strip_for_each_pattern(ax):
-    predictions = np.random.default_rng(0).random((30, 4, 1))
-    plots.prediction_strips(ax, predictions, *xj.xor(), shown=20)
+def test_survival_where_no_member_is_solved_is_a_line_at_the_top(ax):
+    figures.draw_survival(ax, {"": Survival(*[np.array([])] * 4)}, 10)
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, 1], [10, 1]])
+
+
+def test_predictions_have_a_strip_for_each_pattern(ax):
+    predictions = np.random.default_rng(0).random((20, 4, 1))
+    figures.draw_predictions(ax, predictions, *xj.xor())
     for row, line in enumerate(ax.lines):
-        np.testing.assert_array_equal(line.get_ydata(), predictions[:20, row, 0])
+        np.testing.assert_array_equal(line.get_ydata(), predictions[:, row, 0])
         assert np.abs(np.asarray(line.get_xdata()) - row).max() <= 0.4
     assert [label.get_text() for label in ax.get_xticklabels()] == ["00", "01", "10", "11"]
 
 
-@pytest.mark.parametrize(("n_bits", "shown", "labels"), [(4, 30, 16), (6, 30, 16), (8, 32, 16)])
-def test_prediction_strips_of_many_patterns_are_labelled_here_and_there(ax, n_bits, shown, labels):
-    task = xj.parity(n_bits)
-    predictions = np.random.default_rng(0).random((shown, 2**n_bits, 1))
-    plots.prediction_strips(ax, predictions, *task)
+@pytest.mark.parametrize(("n_bits", "labels"), [(4, 16), (6, 16), (8, 16)])
+def test_predictions_of_many_patterns_are_labelled_here_and_there(ax, n_bits, labels):
+    figures.draw_predictions(ax, np.random.default_rng(0).random((5, 2**n_bits, 1)), *xj.parity(n_bits))
     assert len(ax.lines) == 2**n_bits
-    assert sum(len(line.get_ydata()) for line in ax.lines) <= 9000
     texts = [label.get_text() for label in ax.get_xticklabels()]
     assert texts[:2] == ["0" * n_bits, f"{2**n_bits // labels:0{n_bits}b}"]
     assert len(texts) == labels
@@ -79,7 +81,7 @@ SHARES = np.array([[0.0, 0.25, np.nan], [0.5, 1.0, 0.75]])
 
 
 def test_heat_map_has_rows_upwards_and_numbers_that_can_be_read(ax):
-    image = plots.heat_map(ax, SHARES, ("rate", [0.1, 4.0]), ("momentum", [0.0, 0.5, 0.9]))
+    image = figures.draw_heat_map(ax, SHARES, ("rate", [0.1, 4.0]), ("momentum", [0.0, 0.5, 0.9]))
     np.testing.assert_array_equal(np.ma.MaskedArray(image.get_array()).filled(np.nan), SHARES)
     assert image.origin == "lower"
     texts = {text.get_position(): (text.get_text(), text.get_color()) for text in ax.texts}
@@ -97,11 +99,11 @@ def test_heat_map_has_rows_upwards_and_numbers_that_can_be_read(ax):
 
 def test_heat_map_of_many_values_has_some_of_the_ticks_and_no_numbers(ax):
     values = np.linspace(0, 1, 60).tolist()
-    image = plots.heat_map(ax, np.full((60, 60), 0.5), ("a", values), ("b", values), (0.2, 0.8), numbers=False)
+    image = figures.draw_heat_map(ax, np.full((60, 60), 0.5), ("a", values), ("b", values), (0.2, 0.8), False)
     assert not ax.texts
     assert image.get_clim() == (0.2, 0.8)
     np.testing.assert_array_equal(ax.get_xticks(), np.arange(0, 60, 3))
-    assert ax.get_xticklabels()[1].get_text() == sweeps.labels(values)[3]
+    assert ax.get_xticklabels()[1].get_text() == shorten_values(values)[3]
 
 
 def shares(share):
@@ -112,7 +114,7 @@ def shares(share):
 
 
 def test_shares_along_have_gaps(ax):
-    plots.shares_along(ax, ("learning rate", [0.1, 1.0, 4.0]), shares([0.2, np.nan, 0.8]), "share solved")
+    figures.draw_line(ax, ("learning rate", [0.1, 1.0, 4.0]), shares([0.2, np.nan, 0.8]), "share solved")
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0.1, 0.2], [1.0, np.nan], [4.0, 0.8]])
     assert ax.get_xscale() == "log"
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1", "1", "4"]
@@ -120,7 +122,7 @@ def test_shares_along_have_gaps(ax):
 
 
 def test_shares_along_values_close_to_one_another_are_on_an_even_axis(ax):
-    plots.shares_along(ax, ("hidden units", [2, 3, 4]), shares([0.2, 0.5, 0.6]), "share solved")
+    figures.draw_line(ax, ("hidden units", [2, 3, 4]), shares([0.2, 0.5, 0.6]), "share solved")
     assert ax.get_xscale() == "linear"
     np.testing.assert_array_equal(ax.get_xticks(), [2, 3, 4])
     band = ax.collections[0].get_paths()[0].get_extents()
@@ -137,32 +139,24 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path, monkeypatch):
+def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path):
     names, maps = FIGURES[name]
     axes = {axis: AXES[axis] for axis in names}
     shape = tuple(map(len, axes.values()))
     solved = shares(np.linspace(0.31, 0.69, int(np.prod(shape))).reshape(shape))
     solved.share.flat[1] = np.nan
-    groups = sweeps.Groups(solved, solved, solved, None, np.empty(shape), np.empty(shape))
-    found = sweeps.Found(groups, {}, 1, 1)
-    drawn = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save(figure, *a, **k)))
-    figures.sweep(tmp_path / "a.png", sweeps.Sweep({}, False, xj.grid(seeds=[0]), axes), found, "a title " * 60)
+    figure, turned = Figure(layout="constrained"), Figure(layout="constrained")
+    figures.draw_shares(figure, axes, solved)
     backward = {axis: values[::-1] for axis, values in axes.items()}  # drawn ascending all the same
-    turned = jax.tree.map(lambda each: np.flip(each), groups)
-    figures.sweep(
-        tmp_path / "b.png",
-        sweeps.Sweep({}, False, xj.grid(seeds=[0]), backward),
-        found._replace(groups=turned),
-        "a title " * 60,
-    )
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    drawn.pop()
-    (figure,) = drawn
+    figures.draw_shares(turned, backward, Shares(*map(np.flip, solved)))
     images = [image for ax in figure.axes for image in ax.images]
     assert [image.get_array().shape for image in images] == maps
     assert all(image.get_clim() == (0.3, 0.7) for image in images)
+    for ax, other in zip(figure.axes, turned.axes, strict=True):
+        assert [t.get_text() for t in ax.get_xticklabels()] == [t.get_text() for t in other.get_xticklabels()]
+        for one, two in zip([*ax.images, *ax.lines], [*other.images, *other.lines], strict=True):
+            data = "get_array" if ax.images else "get_xydata"
+            np.testing.assert_array_equal(getattr(one, data)(), getattr(two, data)())
     if not maps:
         np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), solved.share)
     if len(names) == 3:
@@ -171,7 +165,14 @@ def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path, monkeyp
         below = [bool(ax.get_xlabel()) for ax in figure.axes[:5]]
         assert below == [False, True, True, True, True]
         assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in figure.axes[:5]] == below
-    edges = figure.get_suptitle().split("\n")
+
+
+def test_a_long_title_is_wrapped_to_the_figure(tmp_path, monkeypatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (drawn.append(figure), save(figure, *a, **k)))
+    figures.plot_sweep(tmp_path / "a.png", {"momentum": [0.0, 0.5]}, shares([0.2, 0.5]), "a title " * 60)
+    edges = drawn[0].get_suptitle().split("\n")
     assert len(edges) > 1
-    assert max(map(len, edges)) <= 13 * figure.get_figwidth()
+    assert max(map(len, edges)) <= 13 * drawn[0].get_figwidth()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -48,8 +48,9 @@ from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, 
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.ensembles.rounds import iter_rounds
 from xorjax.networks.models import summary
-from xorjax.reports import report, sweep_report
-from xorjax.reports import sweep as sweeps
+from xorjax.reports.summary import FIELDS, HELD_OUT, ReportStatistics, report_statistics, summarize, versions
+from xorjax.reports.sweep import Sweep, gather, sweep
+from xorjax.reports.tables import describe_title, print_report
 from xorjax.studies.parsing import parse_integer, parse_sizes
 from xorjax.studies.plan import MAX_HIDDEN_UNITS, Plan, Setup, build_setup
 from xorjax.studies.progress import open_bar
@@ -121,7 +122,7 @@ def train(
     if plot is not None and records:
         from xorjax.reports import figures
 
-        figures.training(plot, setup.model, setup.batch, result, records, every)
+        figures.plot_training(plot, setup.model, setup.batch, result, records, every)
     if result.epochs < setup.trainer.epochs:
         exit_interrupted(f"after {result.epochs:,} of {setup.trainer.epochs:,} epochs")
 
@@ -204,17 +205,13 @@ def ensemble(
             f"{MAX_COMBINATIONS:,} are allowed."
         )
     setups = {units: build_setup({**plan.options, "hidden_units": units}, plan.first_hparams) for units in sizes}
-    settings, updates = _describe_settings(plan, setups[sizes[0]]), setups[sizes[0]].updates
-    if combinations == 1:
-        setup, first = setups[sizes[0]], plan.first_hparams
-        finished = _one_combination(setup, plan.seeds, first, settings, updates, json_file, plot)
-    else:
-        several = {name: values for name, values in hparams.items() if len(values) > 1}
-        trainers = {units: setup.trainer for units, setup in setups.items()}
-        swept = sweeps.sweep(trainers, plan.seeds, hparams, setups[sizes[0]].held_out is not None)
-        networks = [setup.network for setup in setups.values()]
-        finished = _sweep(swept, {**settings, **several, "network": networks}, updates, json_file, plot)
-    exit_if_unfinished(finished, len(plan.seeds) * combinations)
+    settings = _describe_settings(plan, setups[sizes[0]])
+    if combinations > 1:
+        settings["network"] = [setup.network for setup in setups.values()]
+        settings |= {name: values for name, values in hparams.items() if len(values) > 1}
+    swept = sweep({units: setup.trainer for units, setup in setups.items()}, plan.seeds, hparams)
+    finished = _report_ensemble(swept, setups[sizes[0]], settings, json_file, plot)
+    exit_if_unfinished(finished, swept.total)
 
 
 def _describe_settings(plan: Plan, setup: Setup) -> dict[str, Any]:
@@ -234,73 +231,46 @@ def _describe_settings(plan: Plan, setup: Setup) -> dict[str, Any]:
     }
 
 
-def _one_combination(
-    setup: Setup,
-    seeds: range,
-    hparams: dict[str, float],
-    settings: dict[str, Any],
-    updates: int,
-    json_file: Path | None,
-    plot: Path | None,
+def _report_ensemble(
+    swept: Sweep, setup: Setup, settings: dict[str, Any], json_file: Path | None, plot: Path | None
 ) -> int:
     """Train and report; return how many members finished."""
-    blocks: list[Result] = []
+    fields = FIELDS if setup.held_out is None else FIELDS | HELD_OUT
+    groupings = {(): fields, **{(axis,): fields for axis in swept.axes}, tuple(swept.axes): fields}
+    is_single = not swept.axes
+    accumulator = report_statistics(groupings, setup.batch if is_single else None)
+    finished, gathered = 0, None
     begun = time.perf_counter()
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{len(seeds):,} seeds", len(seeds), updates, settings) as show,
-        closing(xj.ensembles.iter_results(setup.trainer, seeds, hparams, progress=show)) as finished,
+        training_bar(f"{swept.total:,} members", swept.total, setup.updates, settings) as show,
+        closing(gather(swept, accumulator, show)) as parts,
     ):
-        for _, block in finished:
-            blocks.append(block._replace(params=None))  # the report needs none
+        for finished, gathered in parts:  # noqa: B007  # an interrupt leaves the last
+            pass
     seconds = time.perf_counter() - begun
-    if not blocks:
-        return sum(len(block.loss) for block in blocks)
-    results = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+    if not finished:
+        return 0
+    found: ReportStatistics = accumulator.finalize(gathered)
+    report = {
+        "settings": settings,
+        "versions": versions(),
+        "seconds": seconds,
+        "net_steps_per_second": found.epochs * setup.updates / seconds,
+        **summarize(found, swept.axes, swept.seeds),
+    }
 
     def draw(path: Path) -> None:
-        from xorjax.reports import figures
+        from xorjax.reports import figures  # matplotlib takes time to import
 
-        what = report.described(settings, settings["network"])
-        published = report.published_runs(setup.batch)
-        figures.ensemble(path, setup.batch, results, settings["epochs"], published, what)
+        if is_single:
+            figures.plot_ensemble(path, setup.batch, found, settings["epochs"], describe_title(report))
+        else:
+            solved = found.groups[tuple(swept.axes)].solved
+            figures.plot_sweep(path, swept.axes, solved, describe_title(report))
 
-    made = report.ensemble_report(results, setup.batch, settings, updates, seconds)
-    deliver(made, json_file, plot, draw, report.print_report)
-    return len(results.loss)
-
-
-def _sweep(
-    swept: sweeps.Sweep,
-    settings: dict[str, Any],
-    updates: int,
-    json_file: Path | None,
-    plot: Path | None,
-) -> int:
-    """Train and report; return how many members finished."""
-    gathered: sweeps.Gathered | None = None
-    begun = time.perf_counter()
-    with (
-        suppress(KeyboardInterrupt),
-        training_bar(f"{swept.total:,} members", swept.total, updates, settings) as show,
-        closing(sweeps.train(swept, show)) as parts,
-    ):
-        for so_far in parts:
-            gathered = so_far
-    seconds = time.perf_counter() - begun
-    if gathered is None or not gathered.members:
-        return 0 if gathered is None else gathered.members
-    found = sweeps.found(swept, gathered)
-
-    made = sweep_report.sweep_report(swept, found, settings, updates, seconds)
-
-    def draw(path: Path) -> None:
-        from xorjax.reports import figures
-
-        figures.sweep(path, swept, found, sweep_report.title(made))
-
-    deliver(made, json_file, plot, draw, sweep_report.print_sweep)
-    return found.members
+    deliver(report, json_file, plot, draw, print_report)
+    return finished
 
 
 @app.command()
@@ -327,7 +297,7 @@ def info(
             raise typer.BadParameter(f"--{name.replace('_', '-')}={value} is for --explain.")
     plan = build_plan_from_options(**given, epochs=1)
     console = Console(highlight=False)
-    for name, value in {"python": platform.python_version(), **report.versions()}.items():
+    for name, value in {"python": platform.python_version(), **versions()}.items():
         console.print(f"{name:<10} {value}")
     for name, value in {"optax": optax.__version__, "numpy": np.__version__}.items():
         console.print(f"{name:<10} {value}")

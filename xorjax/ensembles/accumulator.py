@@ -33,7 +33,7 @@ class Accumulator(NamedTuple):
     finalize: Callable[[Any], Any]
 
 
-def combine(accumulators: Accumulator | Mapping[str, Accumulator]) -> Accumulator:
+def combine(accumulators: Accumulator | Mapping[Any, Accumulator]) -> Accumulator:
     """One accumulator, or several in one: of a dictionary of their statistics by the same names.
 
     Raises:

@@ -1,130 +1,334 @@
-"""The figures of the command: which plots stand side by side, how large, and in which file."""
+"""The figures of reports: `draw_…` functions draw numbers on Axes, `plot_…` functions write a whole figure.
 
+Colours are Okabe and Ito's, safe for all eyes; a published result has the colour of its `PublishedRun` everywhere.
+"""
+
+import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import ArrayLike, Float, PyTree
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import PercentFormatter
 
-import xorjax as xj
-from xorjax.reports import plots
+from xorjax.networks.models import Model
+from xorjax.networks.tasks import Batch
 from xorjax.reports.published import PublishedRun
-from xorjax.reports.sweep import Found, Sweep
-from xorjax.statistics import Times
-from xorjax.statistics.grouping import tally
+from xorjax.reports.summary import ReportStatistics
+from xorjax.reports.sweep import shorten_values
+from xorjax.statistics import Histogram, Shares, Survival
+from xorjax.training.records import Record
+from xorjax.training.results import History, Result
 
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 DPI = 150
-CELL = 0.4  # inches: what a side of a cell of a heat map has where there is room
-LEGIBLE = 0.27  # inches: cells from which on numbers are written in them
+CELL = 0.4  # inches: the side of a cell of a heat map, where there is room
+LEGIBLE = 0.27  # inches: numbers are written in cells from this side on
 MAX_ACROSS = 4  # heat maps side by side
-STEPS = 20  # of the limits of colours, from 0 to 1
 LETTERS = 13  # of a title in an inch
+MAX_TICKS = 24  # of an axis of a heat map
+LOG_RATIO = 30  # values whose largest is this many times their least are drawn on a log axis
+LABELLED_ROWS = 16  # of a task: each pattern has its label
+AxisValues = tuple[str, Sequence[float]]  # the name of an axis, and its values
 
 
-def training(
-    path: Path,
-    model: xj.Model,
-    batch: xj.Batch,
-    result: xj.Result,
-    records: Sequence[xj.training.Record],
-    every: int,
+def plot_training(
+    path: Path, model: Model, batch: Batch, result: Result, records: Sequence[Record], every: int
 ) -> None:
-    """One network: its loss and accuracy every so many epochs, and its output over the plane of two inputs."""
+    """Plot one network: its loss and accuracy, recorded every so many epochs, and its output over two inputs."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    found = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
-    plots.loss_curve(left, xj.training.History(np.arange(len(found.loss)) * every, *found))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
+    draw_loss_curve(left, History(np.arange(len(joined.loss)) * every, *joined))
     axis = np.linspace(-0.25, 1.25, 151)
-    image = plots.decision_surface(right, axis, surface_of(model, result.params, axis), *batch)
+    image = draw_decision_surface(right, axis, compute_surface(model, result.params, axis), *batch)
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     figure.colorbar(image, ax=right, label="output", shrink=0.85)
     figure.savefig(path, dpi=DPI)
 
 
-def surface_of(model: xj.Model, params: Any, axis: np.ndarray) -> np.ndarray:
-    """The output of a network at (first input, second input), both along this axis."""
+def plot_ensemble(path: Path, batch: Batch, found: ReportStatistics, epochs: int, title: str) -> None:
+    """Plot members that differ by their seeds: losses, survival of the unsolved, predictions."""
+    figure = Figure(figsize=(15, 5.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    every = found.groups[()]
+    if found.losses is None or every.times is None or found.predictions is None:
+        raise ValueError("a figure of an ensemble needs losses, epochs to solve and predictions.")
+    draw_losses(left, found.losses, list(found.worse or {}))
+    draw_survival(middle, {"": every.times.item().survival()}, epochs)
+    draw_predictions(right, found.predictions, *batch)
+    _set_title(figure, title)
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_sweep(path: Path, axes: Mapping[str, Sequence[float]], solved: Shares, title: str) -> None:
+    """Plot the share of solved members over the axes of a sweep, as `draw_shares` does."""
+    figure = Figure(layout="constrained")
+    draw_shares(figure, axes, solved)
+    _set_title(figure, title)
+    figure.savefig(path, dpi=DPI)
+
+
+def _set_title(figure: Figure, title: str) -> None:
+    width = int(LETTERS * figure.get_figwidth())
+    first, *others = (textwrap.fill(line, width) for line in title.splitlines())
+    figure.suptitle("\n".join([first, *others]), fontsize="large" if figure.get_figwidth() > 12 else "medium")
+
+
+def compute_surface(model: Model, params: PyTree, axis: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
+    """Return the output of a network at (first input, second input), both along this axis."""
     points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     return np.asarray(model.apply(params, points)).reshape(len(axis), len(axis))
 
 
-def ensemble(
-    path: Path, batch: xj.Batch, results: xj.Result, epochs: int, published: Sequence[PublishedRun], what: str
-) -> None:
-    """Members that differ by their seeds: losses, survival of the unsolved, predictions; `what` is the title."""
-    figure = Figure(figsize=(15, 4.8), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    plots.loss_histogram(left, results.loss, published)
-    ever = np.asarray(results.solved_epoch) >= 0
-    times = Times(tally(results.solved_epoch[ever]), tally(results.epochs[~ever]))
-    plots.unsolved_members(middle, times.survival(), epochs)
-    plots.prediction_strips(right, results.predictions, *batch)
-    figure.suptitle(what, fontsize="medium")
-    figure.savefig(path, dpi=DPI)
+def draw_loss_curve(ax: Axes, history: History) -> None:
+    """Draw the loss of one network against epochs, with its accuracy on a second axis."""
+    ax.semilogy(history.epoch, history.loss, color=BLUE)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("loss (mean squared error)", color=BLUE)
+    right = ax.twinx()
+    right.step(history.epoch, history.accuracy, where="post", color=VERMILION, linewidth=1)
+    right.set_ylabel("accuracy", color=VERMILION)
+    right.set_ylim(-0.02, 1.05)
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_title("training")
 
 
-def sweep(path: Path, swept: Sweep, found: Found, what: str) -> None:
-    """The share of solved members: along one axis, over two, or over two for each number of hidden units.
+def draw_decision_surface(
+    ax: Axes,
+    axis: Float[ArrayLike, " k"],
+    outputs: Float[ArrayLike, "k k"],
+    x: Float[ArrayLike, "n 2"],
+    y: Float[ArrayLike, "n 1"],
+) -> QuadMesh:
+    """Draw the output of one network over the plane of its two inputs, with the patterns that it was trained on.
 
     Args:
-      path: where to write.
-      swept: what was trained, and its axes.
-      found: what was found of it.
-      what: the title.
+      ax: where to draw.
+      axis: coordinates of the grid, the same for both inputs.
+      outputs: output at (first input, second input), first input first.
+      x: the patterns.
+      y: their targets.
+
+    Returns:
+      The colours, for a colour bar.
     """
-    ascending = [np.argsort(values) for values in swept.axes.values()]
-    axes = [
+    image = ax.pcolormesh(axis, axis, np.transpose(outputs), cmap="cividis", vmin=0, vmax=1, rasterized=True)
+    ax.contour(axis, axis, np.transpose(outputs), levels=[0.5], colors="white", linewidths=1.5)
+    x, target = np.asarray(x), np.asarray(y)[:, 0]
+    for value, marker in ((0, "o"), (1, "s")):
+        rows = x[target == value]
+        ax.scatter(*rows.T, s=70, marker=marker, c="white", edgecolors="black", label=f"target {value}", zorder=3)
+    ax.set_xlabel("first input")
+    ax.set_ylabel("second input")
+    ax.set_aspect("equal")
+    ax.set_title("output of the network (white line: ½)")
+    return image
+
+
+def draw_losses(ax: Axes, losses: Histogram, published: Sequence[PublishedRun] = ()) -> None:
+    """Draw a histogram of final losses on a log axis, with published results as lines."""
+    edges, counts = np.asarray(losses.edges), np.asarray(losses.counts)
+    total, drawn = int(counts.sum()) + losses.outside, int(counts.sum())
+    ax.set_xscale("log")
+    if drawn:
+        ax.stairs(counts, edges, fill=True, color=BLUE)
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        ends = [edges[max(first - 2, 0)], edges[min(last + 3, len(edges) - 1)]]
+        lines = [run.loss * factor for run in published for factor in (0.8, 1.25)]
+        ax.set_xlim(float(min(ends + lines)), float(max(ends + lines)))
+    for run in published:
+        label = f"{run.source}: {run.loss:.3g}"
+        ax.axvline(run.loss, color=run.color, linestyle=run.linestyle, label=label)
+    ax.set_xlabel("final loss (mean squared error)")
+    ax.set_ylabel("members")
+    ax.set_title(f"losses of {drawn:,} members" + ("" if drawn == total else f" of {total:,}, finite"))
+    if published:
+        ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+def draw_survival(ax: Axes, curves: Mapping[str, Survival], epochs: int | None = None) -> None:
+    """Draw the share of members not yet solved against epochs, with intervals.
+
+    Args:
+      ax: where to draw.
+      curves: by their names; without a name, the curve has no legend and the area below it is filled.
+      epochs: for which all were trained; None ends each curve where the last member was solved.
+    """
+    colors = itertools.cycle((BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY))
+    for (name, curve), color in zip(curves.items(), colors, strict=False):
+        start = Survival(*(np.array([value]) for value in (0.0, 1.0, 1.0, 1.0)))
+        parts = [start, curve]
+        if epochs is not None:
+            last = curve if len(curve.epoch) else start
+            parts.append(last._replace(epoch=np.full(len(last.epoch), float(epochs))))
+            parts[-1] = Survival(*(each[-1:] for each in parts[-1]))
+        whole = Survival(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+        ax.step(whole.epoch, whole.unsolved, where="post", color=color, label=name or None)
+        ax.fill_between(whole.epoch, whole.low, whole.high, step="post", color=color, alpha=0.2, linewidth=0)
+        if not name:
+            ax.fill_between(whole.epoch, whole.unsolved, step="post", color=color, alpha=0.15, linewidth=0)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlim(0, epochs)
+    ax.xaxis.set_major_formatter(lambda epoch, _: f"{epoch:,.0f}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_xlabel("epochs")
+    ax.set_ylabel("members not yet solved")
+    ax.set_title("members not yet solved")
+    if any(curves):
+        ax.legend(frameon=False)
+
+
+def draw_predictions(
+    ax: Axes,
+    predictions: Float[ArrayLike, "members n 1"],
+    x: Float[ArrayLike, "n n_in"],
+    y: Float[ArrayLike, "n 1"],
+) -> None:
+    """Draw a strip of dots for each pattern: the outputs of members for it, and its target.
+
+    Args:
+      ax: where to draw.
+      predictions: of the members.
+      x: the patterns.
+      y: their targets.
+    """
+    n_members, n_rows, _ = np.shape(predictions)
+    outputs = np.asarray(predictions)[..., 0]
+    spread = (np.arange(n_members) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
+    for row in range(n_rows):
+        ax.plot(row + spread, outputs[:, row], ".", markersize=2, alpha=0.4, color=BLUE, rasterized=True)
+    targets = np.asarray(y)[:, 0]
+    ax.hlines(targets, np.arange(n_rows) - 0.45, np.arange(n_rows) + 0.45, color="black", label="target")
+    every = -(-n_rows // LABELLED_ROWS)
+    patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(x)[::every]]
+    ax.set_xticks(range(0, n_rows, every), patterns, rotation=0 if n_rows <= 8 else 90)
+    ax.set_xlim(-0.6, n_rows - 0.4)
+    ax.set_ylim(-0.04, 1.04)
+    ax.set_xlabel("pattern")
+    ax.set_ylabel("output")
+    ax.set_title(f"predictions of the first {n_members:,} members")
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16 if n_rows <= 8 else -0.28))
+
+
+def draw_shares(figure: Figure, axes: Mapping[str, Sequence[float]], shares: Shares) -> None:
+    """Draw shares solved: a line along one axis, a heat map over two, or a heat map for each value of the first.
+
+    Args:
+      figure: where to draw; its size is set.
+      axes: the values of one to three axes, in any order; they are drawn ascending.
+      shares: with these axes.
+    """
+    orders = [np.argsort(values) for values in axes.values()]
+    named = [
         (axis.replace("_", " "), [values[i] for i in order])
-        for (axis, values), order in zip(swept.axes.items(), ascending, strict=True)
+        for (axis, values), order in zip(axes.items(), orders, strict=True)
     ]
-    solved = jax.tree.map(lambda each: each[np.ix_(*ascending)], found.groups.solved)
-    label = "share solved"
-    if len(axes) == 1:
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
-        plots.shares_along(figure.subplots(), axes[0], solved, label)
-    else:
-        rows, columns = axes[-2:]
-        maps = solved.share.reshape(-1, *solved.share.shape[-2:])
-        across = min(len(maps), MAX_ACROSS)
-        down = -(-len(maps) // across)
-        cell, width, height = _sizes(len(rows[1]), len(columns[1]), across, down)
-        figure = Figure(figsize=(width * across + 1.2, height * down + 0.4), layout="constrained")
-        panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
-        for panel in panels[len(maps) :]:
-            panel.remove()
-        panels = panels[: len(maps)]
-        images = [
-            plots.heat_map(panel, shares, rows, columns, _limits(maps), numbers=cell >= LEGIBLE)
-            for panel, shares in zip(panels, maps, strict=True)
-        ]
-        for i, panel in enumerate(panels):
-            if i % across:
-                panel.set_ylabel("")
-            if i + across < len(panels):
-                panel.set_xlabel("")
-            else:  # the last of its column, though the last row may be short
-                panel.tick_params(labelbottom=True)
-        if len(axes) == 3:
-            for panel, size in zip(panels, axes[0][1], strict=True):
-                panel.set_title(f"{size} {axes[0][0]}")
-        plots.share_bar(panels, images[0], label)
-    wide = int(LETTERS * figure.get_figwidth())
-    figure.suptitle("\n".join(textwrap.fill(line, wide) for line in what.splitlines()), fontsize="medium")
-    figure.savefig(path, dpi=DPI)
+    ascending = Shares(*(np.asarray(each)[np.ix_(*orders)] for each in shares))
+    if len(named) == 1:
+        figure.set_size_inches(7, 4.6)
+        draw_line(figure.subplots(), named[0], ascending, "share solved")
+        return
+    rows, columns = named[-2:]
+    maps = ascending.share.reshape(-1, *ascending.share.shape[-2:])
+    across = min(len(maps), MAX_ACROSS)
+    down = -(-len(maps) // across)
+    width = min(max(CELL * len(columns[1]), 3.6), 20 / across)  # of a map
+    height = min(max(CELL * len(rows[1]), 2.0), 16 / down)
+    is_legible = min(width / len(columns[1]), height / len(rows[1])) >= LEGIBLE
+    figure.set_size_inches((width + 0.8) * across + 1.2, (height + 0.8) * down + 0.4)
+    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
+    for panel in panels[len(maps) :]:
+        panel.remove()
+    panels = panels[: len(maps)]
+    images = [
+        draw_heat_map(panel, each, rows, columns, _color_limits(maps), numbers=is_legible)
+        for panel, each in zip(panels, maps, strict=True)
+    ]
+    for i, panel in enumerate(panels):
+        if i % across:
+            panel.set_ylabel("")
+        if i + across < len(panels):
+            panel.set_xlabel("")
+        else:  # the last of its column, though the last row may be short
+            panel.tick_params(labelbottom=True)
+        if len(named) == 3:
+            panel.set_title(f"{named[0][1][i]} {named[0][0]}")
+    bar = figure.colorbar(images[0], ax=panels, label="share solved")
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
 
 
-def _limits(shares: np.ndarray) -> tuple[float, float]:
-    """From which share to which, in steps of 5 %: from 0 to 1, shares much alike would have one colour."""
-    finite = shares[np.isfinite(shares)] * STEPS
-    low = min(math.floor(finite.min()), STEPS - 1)
-    return low / STEPS, max(math.ceil(finite.max()), low + 1) / STEPS
+def _color_limits(shares: np.ndarray, steps: int = 20) -> tuple[float, float]:
+    """The least and greatest share, in steps of 5 %: from 0 to 1, shares much alike would have one colour."""
+    finite = shares[np.isfinite(shares)] * steps
+    low = min(math.floor(finite.min(initial=steps)), steps - 1)
+    return low / steps, max(math.ceil(finite.max(initial=0)), low + 1) / steps
 
 
-def _sizes(rows: int, columns: int, across: int, down: int) -> tuple[float, float, float]:
-    """Inches: the least side of a cell of a heat map, and the width and height of one of the maps."""
-    width = min(max(CELL * columns, 3.6), 20 / across)
-    height = min(max(CELL * rows, 2.0), 16 / down)
-    return min(width / columns, height / rows), width + 0.8, height + 0.8
+def draw_heat_map(
+    ax: Axes,
+    shares: Float[ArrayLike, "rows columns"],
+    rows: AxisValues,
+    columns: AxisValues,
+    limits: tuple[float, float] = (0, 1),
+    numbers: bool = True,
+) -> AxesImage:
+    """Draw shares over two axes as colours, values side by side however far apart; hatched where a share is nan.
+
+    Args:
+      ax: where to draw.
+      shares: between 0 and 1.
+      rows: the first axis of the shares, upwards.
+      columns: the second.
+      limits: the shares of the first and the last colour.
+      numbers: whether to write each share in percent.
+
+    Returns:
+      The image, for a colour bar.
+    """
+    shares = np.asarray(shares, np.float64)
+    image = ax.imshow(shares, origin="lower", cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
+    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="////")
+    if numbers:
+        colors = image.to_rgba(shares)[..., :3]
+        is_light = colors**2.2 @ [0.2126, 0.7152, 0.0722] > 0.18  # black is read better there than white
+        for (i, j), value in np.ndenumerate(shares):
+            if np.isfinite(value):
+                color = "black" if is_light[i, j] else "white"
+                ax.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize="small")
+    for (name, values), set_ticks, set_label in (
+        (rows, ax.set_yticks, ax.set_ylabel),
+        (columns, ax.set_xticks, ax.set_xlabel),
+    ):
+        every = -(-len(values) // MAX_TICKS)
+        set_ticks(range(0, len(values), every), shorten_values(values)[::every])
+        set_label(name)
+    ax.tick_params(axis="x", rotation=45 if len(columns[1]) > 6 else 0)
+    return image
+
+
+def draw_line(ax: Axes, along: AxisValues, shares: Shares, label: str) -> None:
+    """Draw shares over one axis, its values ascending, with their intervals; a gap where a share is nan."""
+    name, values = along
+    at = np.asarray(values, np.float64)
+    share, low, high = (np.where(np.isnan(shares.share), np.nan, each) for each in shares[2:])
+    ax.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval")
+    ax.plot(at, share, "o-", color=BLUE, markersize=5 if len(at) <= 40 else 2)
+    if at[0] > 0 and at[-1] / at[0] >= LOG_RATIO:
+        ax.set_xscale("log")
+    if len(at) <= MAX_TICKS // 2:
+        ax.set_xticks(at, shorten_values(at.tolist()))
+        ax.minorticks_off()
+    ax.set_ylim(-0.02, 1.02)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_xlabel(name)
+    ax.set_ylabel(label)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML page that holds all its figures, and asks nothing of any network."""
+"""The report of a study: one HTML page that holds all its figures, and loads nothing from any network."""
 
 import base64
 import html
@@ -14,22 +14,19 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-import xorjax as xj
-from xorjax import statistics as accumulators
-from xorjax.ensembles.accumulator import Accumulator
-from xorjax.ensembles.members import SEED, AxisIndices
-from xorjax.reports import plots
-from xorjax.reports.figures import surface_of
-from xorjax.reports.notable import LOSS_BINS, Member, loss_histogram, slowest_and_strangest, typical
-from xorjax.reports.report import a_loss
+from xorjax.ensembles.ensemble import replay
+from xorjax.ensembles.members import SEED
+from xorjax.reports import figures
+from xorjax.reports.notable import Member
+from xorjax.reports.summary import HELD_OUT, ReportStatistics, report_statistics, summarize
+from xorjax.reports.tables import format_loss, split_percent
 from xorjax.statistics import Shares
 from xorjax.statistics.arrays import percent
 from xorjax.statistics.outcomes import CLASSES
-from xorjax.studies import reduce as gather
+from xorjax.studies import reduce as studies
 from xorjax.studies.plan import Setup
 from xorjax.studies.store.seed_ranges import seeds_at
 from xorjax.studies.store.shards import StudyStore
-from xorjax.training.results import Result
 
 DPI = 110
 MAX_PAIRS = 6  # heat maps
@@ -68,68 +65,41 @@ def page_of(stored: StudyStore, setup: Setup | None) -> str:
       StoreError: if a file is damaged.
       ValueError: if no member is committed.
     """
-    kept = gather.kept_fields(stored)
     axes = [axis for axis in stored.layout.axes if axis != SEED and stored.layout.axes[axis] <= MAX_VALUES]
-    found = gather.reduce_study(stored, _wanted(stored, kept, axes, setup))
-    solved: Shares = found["solved"]
-    if not int(solved.total):
-        raise ValueError(f"{stored.name} has no member yet that a report could be of.")
-    sections = [_tiles(stored, found), _described(stored)]
-    sections += [_along(stored, axis, found[f"solved by {axis}"]) for axis in axes]
     pairs = list(itertools.combinations(axes, 2))[:MAX_PAIRS]
-    sections += [_map(stored, pair, found[f"solved by {' and '.join(pair)}"]) for pair in pairs]
-    if "losses" in found:
-        sections.append(_losses(found["losses"]))
-    if "times" in found:
-        sections.append(_survival(stored, found["times"], axes))
-    if "classes" in found:
-        sections.append(_classes(stored, found["classes"], setup))
-    if "extremes" in found:
-        sections.append(_extremes(stored, found["extremes"]))
-    title = _counted(int(solved.total), "network")
+    curves_by = _curves_by(stored, axes)
+    shares = {"outcome"}
+    groupings: dict[tuple[str, ...], set[str]] = {
+        (): studies.kept_fields(stored) - HELD_OUT,
+        **{(axis,): shares for axis in axes},
+        **dict.fromkeys(pairs, shares),
+    }
+    if curves_by:
+        groupings[curves_by] = groupings[()] & {"outcome", "solved_epoch", "epochs"}
+    accumulator = report_statistics(groupings, setup.batch if setup else None)
+    found: ReportStatistics = studies.reduce_study(stored, accumulator)
+    if not int(found.groups[()].solved.total):
+        raise ValueError(f"{stored.name} has no member yet that a report could be of.")
+    summary = summarize(found, {})
+    sections = [_tiles(stored, summary), _described(stored)]
+    sections += [_along(stored, axis, found.groups[(axis,)].solved) for axis in axes]
+    sections += [_map(stored, pair, found.groups[pair].solved) for pair in pairs]
+    sections += [_losses(found), _survival(stored, found, curves_by)]
+    sections += [_classes(stored, found, summary, setup), _notable(stored, found.notable or [])]
+    title = _counted(summary["members"], "network")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title} · xorjax</title>\n'
         f'<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n'
-        f'<p class="soft">{html.escape(stored.name)}</p>\n' + "\n".join(sections) + "\n</main>\n</body>\n</html>\n"
+        f'<p class="soft">{html.escape(stored.name)}</p>\n'
+        + "\n".join(section for section in sections if section)
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def _wanted(
-    stored: StudyStore, kept: set[str], axes: Sequence[str], setup: Setup | None
-) -> dict[str, Accumulator]:
-    wanted = {"solved": _share(), "diverged": _share("diverged")}
-    for axis in axes:
-        wanted[f"solved by {axis}"] = _share(by=[axis])
-    for pair in list(itertools.combinations(axes, 2))[:MAX_PAIRS]:
-        wanted[f"solved by {' and '.join(pair)}"] = _share(by=list(pair))
-    if "accuracy" in kept:
-        wanted["all right"] = _share("all_right")
-    if "loss" in kept:
-        wanted["losses"] = loss_histogram()
-        wanted["quantiles"] = accumulators.quantiles([0.05, 0.5, 0.95])
-    if {"solved_epoch", "epochs"} <= kept:
-        wanted["times"] = accumulators.times(by=_curves_by(stored, axes))
-    if setup is not None and {"predictions", "loss"} <= kept and setup.batch.y.shape[1] == 1:
-        wanted["classes"] = typical(setup.batch.y)
-    if {"solved_epoch", "loss"} <= kept:
-        wanted["extremes"] = slowest_and_strangest()
-    return wanted
-
-
-def _share(of: str = "solved", by: Sequence[str] = ()) -> Accumulator:
-    """Of members whatever is kept of them: the outcome stands for the loss where shapes are asked for."""
-    share = accumulators.share(of, by=by)
-
-    def update(gathered: Any, results: Result, indices: AxisIndices) -> Any:
-        return share.update(gathered, results._replace(loss=results.outcome), indices)
-
-    return share._replace(update=update)
-
-
-def _curves_by(stored: StudyStore, axes: Sequence[str]) -> list[str]:
+def _curves_by(stored: StudyStore, axes: Sequence[str]) -> tuple[str, ...]:
     """The axis whose values have a survival curve each, if they are few."""
-    return [axis for axis in axes if 1 < stored.layout.axes[axis] <= MAX_CURVES][:1]
+    return tuple(axis for axis in axes if 1 < stored.layout.axes[axis] <= MAX_CURVES)[:1]
 
 
 def _section(title: str, *parts: str) -> str:
@@ -155,29 +125,25 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _about(loss: float) -> str:
-    """A quantile of losses: what an accumulator gives is within `accumulators.QUANTILE_ERROR`, infinity exact."""
-    return a_loss(None) if math.isinf(loss) else f"≈ {a_loss(loss)}"
-
-
-def _with_interval(shares: Shares) -> str:
-    return f"{percent(float(shares.share))} ({100 * float(shares.low):.2f} to {100 * float(shares.high):.2f} %)"
-
-
-def _tiles(stored: StudyStore, found: Mapping[str, Any]) -> str:
-    total, whole = int(found["solved"].total), stored.layout.members
+def _tiles(stored: StudyStore, summary: Mapping[str, Any]) -> str:
+    total, whole = summary["members"], stored.layout.members
     members = "member" if whole == 1 else "members"
+    solved = summary["solved"]
     tiles = [
         (f"{total:,}", members if total == whole else f"of {whole:,} {members}"),
-        (percent(float(found["solved"].share)), f"solved ({_with_interval(found['solved']).partition('(')[2]}"),
+        (percent(solved["share"]), f"solved ({100 * solved['low']:.2f} to {100 * solved['high']:.2f} %)"),
     ]
-    if "all right" in found:
-        tiles.append((percent(float(found["all right"].share)), "with all rows right"))
-    if "quantiles" in found:
-        low, median, high = map(_about, found["quantiles"].tolist())
+    if "all_right" in summary:
+        tiles.append((percent(summary["all_right"]["share"]), "with all rows right"))
+    if quantiles := summary.get("loss_quantiles"):
+        about = "≈ " if summary["loss_quantile_error"] else ""
+        low, median, high = (
+            f"{about * (loss is not None)}{format_loss(loss)}"
+            for loss in (quantiles["0.05"], quantiles["0.5"], quantiles["0.95"])
+        )
         tiles.append((median, f"median loss (5 % to 95 %: {low} to {high})"))
-    if int(found["diverged"].number):
-        tiles.append((f"{int(found['diverged'].number):,}", "diverged"))
+    if diverged := summary["diverged"]["members"]:
+        tiles.append((f"{diverged:,}", "diverged"))
     return (
         '<div class="tiles">'
         + "".join(
@@ -216,90 +182,74 @@ def _in_words(axis: str) -> str:
 
 
 def _along(stored: StudyStore, axis: str, shares: Shares) -> str:
-    order = np.argsort(stored.values[axis])
-    values = [stored.values[axis][i] for i in order]
-    shares = Shares(*(np.asarray(each)[order] for each in shares))
-
-    def draw(figure: Figure) -> None:
-        plots.shares_along(figure.subplots(), (_in_words(axis), values), shares, "share solved")
-
+    words = f"share of members solved at each {_in_words(axis)}, with intervals of 95 %"
     return _section(
         f"Solved, by {_in_words(axis)}",
-        _figure(draw, f"share of members solved at each {_in_words(axis)}, with intervals of 95 %"),
+        _figure(lambda figure: figures.draw_shares(figure, {axis: stored.values[axis]}, shares), words),
         '<p class="soft">Over all values of the other axes, with Wilson\'s intervals of 95 %.</p>',
     )
 
 
-def _map(stored: StudyStore, pair: tuple[str, str], shares: Shares) -> str:
-    rows, columns = pair
-    orders = [np.argsort(stored.values[axis]) for axis in pair]
-    values = {axis: [stored.values[axis][i] for i in order] for axis, order in zip(pair, orders, strict=True)}
-    solved = np.asarray(shares.share)[np.ix_(*orders)]
-    small = max(solved.shape) <= 16
+def _map(stored: StudyStore, pair: tuple[str, ...], shares: Shares) -> str:
+    names = " and ".join(map(_in_words, pair))
+    values = {axis: stored.values[axis] for axis in pair}
+    picture = _figure(lambda figure: figures.draw_shares(figure, values, shares), f"share solved over {names}")
+    return _section(f"Solved, by {names}", picture)
+
+
+def _losses(found: ReportStatistics) -> str:
+    losses = found.losses
+    if losses is None:
+        return ""
 
     def draw(figure: Figure) -> None:
-        ax = figure.subplots()
-        image = plots.heat_map(
-            ax, solved, (_in_words(rows), values[rows]), (_in_words(columns), values[columns]), numbers=small
-        )
-        plots.share_bar(ax, image, "share solved")
+        figures.draw_losses(figure.subplots(), losses)
 
+    others, low, high = losses.outside, losses.edges[0], losses.edges[-1]
+    losses_are = "loss is" if others == 1 else "losses are"
+    words = f'<p class="soft">{others:,} {losses_are} below {low:g}, above {high:g} or not a number.</p>'
     return _section(
-        f"Solved, by {_in_words(rows)} and {_in_words(columns)}",
-        _figure(draw, f"share solved over {_in_words(rows)} and {_in_words(columns)}", 8.0, 5.2),
+        "Final losses", _figure(draw, "how many members ended with which loss"), words if others else ""
     )
 
 
-def _losses(found: tuple[np.ndarray, int]) -> str:
-    counts, rest = found
-
-    def draw(figure: Figure) -> None:
-        plots.binned_losses(figure.subplots(), 10.0**LOSS_BINS, counts)
-
-    losses_are = "loss is" if rest == 1 else "losses are"
-    of_others = f'<p class="soft">{rest:,} {losses_are} 0, infinite or not a number.</p>' if rest else ""
-    return _section("Final losses", _figure(draw, "how many members ended with which loss"), of_others)
-
-
-def _survival(stored: StudyStore, times: Any, axes: Sequence[str]) -> str:
-    by = _curves_by(stored, axes)
-    curves = (
-        {f"{_in_words(by[0])} {v:g}": t for v, t in zip(stored.values[by[0]], times, strict=True)}
-        if by
-        else {"": times}
-    )
-
-    def draw(figure: Figure) -> None:
-        plots.survival_curves(
-            figure.subplots(), {name: each.survival() for name, each in curves.items() if each.number}
-        )
-
+def _survival(stored: StudyStore, found: ReportStatistics, by: tuple[str, ...]) -> str:
+    times = found.groups[by].times
+    if times is None:
+        return ""
+    names = [f"{_in_words(by[0])} {value:g}" for value in stored.values[by[0]]] if by else [""]
+    curves = {name: each.survival() for name, each in zip(names, times.flat, strict=True) if each.number}
     return _section(
         "How long it takes",
-        _figure(draw, "share of members not yet solved, by epoch"),
+        _figure(
+            lambda figure: figures.draw_survival(figure.subplots(), curves),
+            "share of members not yet solved, by epoch",
+        ),
         '<p class="soft">Kaplan and Meier\'s estimate with its interval of 95 %; members that were never solved '
-        "are watched until their training ended.</p>",
+        "are watched until their training ended. A member is solved when all patterns are right and its loss is "
+        "below 0.01, unless the study has a rule of its own.</p>",
     )
 
 
-def _classes(stored: StudyStore, found: Sequence[tuple[int, Member]], setup: Setup | None) -> str:
-    total = sum(number for number, _ in found)
+def _classes(stored: StudyStore, found: ReportStatistics, summary: Mapping[str, Any], setup: Setup | None) -> str:
+    typical = found.typical
+    if typical is None or setup is None:
+        return ""
+    ended_as = summary["ended_as"]
     rows = [
         [
-            html.escape(member.what),
-            f"{number:,}",
-            percent(number / total),
-            a_loss(_finite(member.loss)),
-            _command(stored, member),
+            html.escape(each["name"]),
+            f"{each['members']:,}",
+            share,
+            format_loss(_finite(typical[each["name"]].loss)),
+            _command(stored, typical[each["name"]]),
         ]
-        for number, member in found
+        for each, share in zip(ended_as, split_percent([each["members"] for each in ended_as]), strict=True)
     ]
-    parts = [_table(["ended as", "members", "share", "loss of a typical one", "which is"], rows)]
-    if setup is not None and setup.batch.x.shape[1] == 2:
-        shown = [member for _, member in found if member.what != CLASSES[0]][:6]
-        if shown:
-            parts.insert(0, _surfaces(stored, shown, setup))
-    return _section("What networks end as", *parts)
+    table = _table(["ended as", "members", "share", "loss of a typical one", "trained again by"], rows)
+    shown = [typical[each["name"]] for each in ended_as if each["name"] != CLASSES[0]][:6]
+    has_surface = shown and setup.batch.x.shape[1] == 2
+    return _section("How networks end", *([_surfaces(stored, shown, setup)] if has_surface else []), table)
 
 
 def _surfaces(stored: StudyStore, members: Sequence[Member], setup: Setup) -> str:
@@ -315,13 +265,14 @@ def _surfaces(stored: StudyStore, members: Sequence[Member], setup: Setup) -> st
         image: Any = None
         for panel, member in zip(panels, members, strict=False):
             seed, hparams = named(stored, member.indices)
-            final = xj.replay(
+            final = replay(
                 setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.metadata["engine"]
             )
             params = jax.tree.map(lambda leaf: leaf[0], final.params)
-            outputs = surface_of(setup.model, params, axis)
-            image = plots.decision_surface(panel, axis, outputs, *setup.batch)
-            panel.set_title("\n".join([*textwrap.wrap(member.what, 26), f"seed {seed}"]), fontsize="medium")
+            outputs = figures.compute_surface(setup.model, params, axis)
+            image = figures.draw_decision_surface(panel, axis, outputs, *setup.batch)
+            title = [*textwrap.wrap(member.description, 26), f"seed {seed}"]
+            panel.set_title("\n".join(title), fontsize="medium")
             if panel.get_subplotspec().colspan.start:
                 panel.set_ylabel("")
         figure.colorbar(image, ax=panels[: len(members)], label="output (white line: ½)", shrink=0.85)
@@ -331,19 +282,18 @@ def _surfaces(stored: StudyStore, members: Sequence[Member], setup: Setup) -> st
     )
 
 
-def _extremes(stored: StudyStore, members: Sequence[Member]) -> str:
+def _notable(stored: StudyStore, members: Sequence[Member]) -> str:
     rows = [
         [
-            html.escape(member.what),
+            html.escape(member.description),
             f"{member.solved_epoch:,}" if member.solved_epoch >= 0 else "never",
-            a_loss(_finite(member.loss)),
+            format_loss(_finite(member.loss)),
             _command(stored, member),
         ]
         for member in members
     ]
-    return _section(
-        "The slowest, and the strangest", _table(["what", "solved at epoch", "loss", "trained again by"], rows)
-    )
+    table = _table(["the member", "solved at epoch", "loss", "trained again by"], rows)
+    return _section("Notable members", table) if rows else ""
 
 
 def _finite(value: float) -> float | None:
@@ -351,7 +301,7 @@ def _finite(value: float) -> float | None:
 
 
 def named(stored: StudyStore, indices: Mapping[str, int]) -> tuple[int, dict[str, float]]:
-    """The seed and the hyper-parameters of the member at these indices."""
+    """Return the seed and the hyper-parameters of a member."""
     seed = int(seeds_at(stored.seeds, np.array([indices[SEED]]))[0])
     own = {axis: values[indices[axis]] for axis, values in stored.values.items()}
     return seed, {**own, **stored.metadata["shared"]}

@@ -1,0 +1,253 @@
+"""The statistics of a report, and the dictionary that it is made of: of one combination, of many, and of a study.
+
+The statistics stream, so memory does not grow with the members. The dictionary has the types that JSON has;
+tables, figures and the page show it.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from xorjax import statistics
+from xorjax.ensembles.accumulator import Accumulator, combine
+from xorjax.ensembles.members import SEED, AxisIndices, Members
+from xorjax.networks.tasks import Batch
+from xorjax.reports.notable import BEST, Member, first_predictions, notable_members, typical_members
+from xorjax.reports.published import PublishedRun, find_published
+from xorjax.statistics import QUANTILE_ERROR, Histogram, Moments, Shares
+from xorjax.statistics.outcomes import OutcomeClass
+from xorjax.training.results import Result
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+EXACT_MEMBERS = 10**7  # quantiles of all members are exact up to this number
+LOSS_EDGES = 10.0 ** np.arange(-12.0, 4.0001, 0.05)
+FIELDS = frozenset({"outcome", "loss", "accuracy", "predictions", "solved_epoch", "epochs"})
+HELD_OUT = frozenset({"validation_loss", "validation_accuracy"})
+MAX_DOTS = 8000  # of all predictions in a figure
+SHOWN_PATTERNS, COUNTED_PATTERNS = 8, 4096  # of an outcome class
+
+
+class GroupStatistics(NamedTuple):
+    """How members end; arrays with an axis for each axis that they are grouped by; None where nothing is known."""
+
+    solved: Shares
+    diverged: Shares
+    all_right: Shares | None = None
+    loss: Float[np.ndarray, "*groups quantiles"] | None = None  # at QUANTILES
+    times: np.ndarray | None = None  # of `Times`
+    held_out_all_right: Shares | None = None
+    held_out_accuracy: Moments | None = None
+    held_out_loss: Float[np.ndarray, "*groups quantiles"] | None = None
+
+
+class ReportStatistics(NamedTuple):
+    """All statistics of a report; None where nothing is known.
+
+    Attributes:
+      groups: by the axes that are kept; `()` are all members together.
+      epochs: trained by all members.
+      losses: histogram of the final losses.
+      classes: outcome classes, largest first.
+      typical: a member of each class.
+      notable: members that stand out.
+      predictions: of the first members.
+      worse: by published result, the share of members whose loss is above it.
+    """
+
+    groups: dict[tuple[str, ...], GroupStatistics]
+    epochs: int = 0
+    losses: Histogram | None = None
+    classes: list[OutcomeClass] | None = None
+    typical: dict[str, Member] | None = None
+    notable: list[Member] | None = None
+    predictions: np.ndarray | None = None
+    worse: dict[PublishedRun, Shares] | None = None
+
+
+def report_statistics(
+    groupings: Mapping[tuple[str, ...], Collection[str]], batch: Batch | None = None
+) -> Accumulator:
+    """Combine the accumulators of a report.
+
+    Args:
+      groupings: axes to keep, and the fields of the results to tell by them; `()` has all fields that there are.
+      batch: the rows that members were trained on, for classes, predictions and published results; None leaves
+        these out.
+
+    Returns:
+      An accumulator of `ReportStatistics`.
+    """
+    fields = groupings[()]
+    parts: dict[str, Accumulator] = {
+        "groups": combine(
+            {
+                by: _group_statistics(by, of_group, EXACT_MEMBERS if not by else 0)
+                for by, of_group in groupings.items()
+            }
+        ),
+    }
+    if "epochs" in fields:
+        parts["epochs"] = _total_epochs()
+    if "loss" in fields:
+        parts["losses"] = statistics.histogram(LOSS_EDGES)
+    if {"loss", "solved_epoch"} <= set(fields):
+        parts["notable"] = notable_members()
+    if batch is not None and batch.y.shape[1] == 1 and {"predictions", "loss"} <= set(fields):
+        parts["classes"] = statistics.classes(batch.y, max_patterns=COUNTED_PATTERNS)
+        parts["typical"] = typical_members(batch.y)
+        parts["predictions"] = first_predictions(-(-MAX_DOTS // len(batch.y)))
+        parts["worse"] = combine(
+            {
+                run: statistics.share(lambda results, loss=run.loss: ~(results.loss <= loss))
+                for run in find_published(batch)
+            }
+        )
+    every = combine(parts)
+    return every._replace(finalize=lambda gathered: ReportStatistics(**every.finalize(gathered)))
+
+
+def _group_statistics(by: Sequence[str], fields: Collection[str], exact_up_to: int) -> Accumulator:
+    parts = {"solved": statistics.share(by=by), "diverged": statistics.share("diverged", by=by)}
+    if "accuracy" in fields:
+        parts["all_right"] = statistics.share("all_right", by=by)
+    if "loss" in fields:
+        parts["loss"] = statistics.quantiles(QUANTILES, by=by, exact_up_to=exact_up_to)
+    if {"solved_epoch", "epochs"} <= set(fields):
+        parts["times"] = statistics.times(by=by)
+    if "validation_accuracy" in fields:
+        parts["held_out_all_right"] = statistics.share("validation_all_right", by=by)
+        parts["held_out_accuracy"] = statistics.moments("validation_accuracy", by=by)
+    if "validation_loss" in fields:
+        parts["held_out_loss"] = statistics.quantiles(QUANTILES, "validation_loss", by=by, exact_up_to=exact_up_to)
+    every = combine(parts)
+
+    def finalize(gathered: Any) -> GroupStatistics:
+        values = every.finalize(gathered)
+        if "times" in values and not by:
+            of_all = np.empty((), object)
+            of_all[()] = values["times"]
+            values["times"] = of_all
+        return GroupStatistics(**values)
+
+    return every._replace(finalize=finalize)
+
+
+def _total_epochs() -> Accumulator:
+    def init(members: Members) -> int:
+        return 0
+
+    def update(gathered: int, results: Result, indices: AxisIndices) -> int:
+        return gathered + int(np.asarray(results.epochs, np.int64).sum())
+
+    return Accumulator(init, update, lambda one, other: one + other, lambda gathered: gathered)
+
+
+def summarize(
+    found: ReportStatistics, axes: Mapping[str, Sequence[float]], seeds: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Return the dictionary of a report: what all members say, and each group of them.
+
+    Args:
+      found: the statistics.
+      axes: the values of each axis but the seeds, in the order of the groups.
+      seeds: of the members, to name the best; None leaves it out.
+    """
+    every = found.groups[()]
+    summary = {"members": int(every.solved.total), **_describe_group(every, ())}
+    if every.loss is not None:
+        summary["loss_quantile_error"] = 0.0 if summary["members"] <= EXACT_MEMBERS else QUANTILE_ERROR
+    finite = [member for member in found.notable or [] if BEST in member.description]
+    if finite and seeds is not None:
+        best = min(finite, key=lambda member: member.loss)
+        of_axes = {axis: values[best.indices[axis]] for axis, values in axes.items()}
+        summary["best"] = {SEED: int(seeds[best.indices[SEED]]), **of_axes, "loss": best.loss}
+    if found.classes is not None:
+        summary["ended_as"] = [
+            {
+                "name": c.name,
+                "members": c.number,
+                "share": c.number / summary["members"],
+                "patterns": dict(list(c.patterns.items())[:SHOWN_PATTERNS]),
+            }
+            for c in found.classes
+        ]
+    if found.worse is not None:
+        summary["published"] = [
+            {
+                "source": run.source,
+                "learning_rate": run.learning_rate,
+                "loss": run.loss,
+                "better_than": float(shares.share),
+            }
+            for run, shares in found.worse.items()
+        ]
+    if axes and tuple(axes) in found.groups:
+        summary["axes"] = {name: list(values) for name, values in axes.items()}
+        summary["group_loss_quantile_error"] = QUANTILE_ERROR
+        summary["groups"] = _describe_groups(found.groups[tuple(axes)], axes)
+        summary["by_axis"] = {
+            axis: _describe_groups(found.groups[(axis,)], {axis: values}) for axis, values in axes.items()
+        }
+    return summary
+
+
+def _describe_groups(groups: GroupStatistics, axes: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """One dictionary a group, the last axis fastest; None for what a group without members does not have."""
+    return [
+        {
+            **{name: values[i] for i, (name, values) in zip(at, axes.items(), strict=True)},
+            "members": int(groups.solved.total[at]),
+            **_describe_group(groups, at),
+        }
+        for at in np.ndindex(groups.solved.total.shape)
+    ]
+
+
+def _describe_group(groups: GroupStatistics, at: tuple[int, ...]) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    if groups.all_right is not None:
+        entry["all_right"] = _describe_share(groups.all_right, at)
+    entry["solved"] = _describe_share(groups.solved, at)
+    entry["diverged"] = _describe_share(groups.diverged, at)
+    if groups.held_out_all_right and groups.held_out_accuracy and groups.held_out_loss is not None:
+        entry["held_out"] = {
+            "all_right": _describe_share(groups.held_out_all_right, at),
+            "accuracy": _finite(groups.held_out_accuracy.mean[at]),
+            "loss_quantiles": _by_quantile(groups.held_out_loss[at]),
+        }
+    if groups.loss is not None:
+        entry["loss_quantiles"] = _by_quantile(groups.loss[at])
+    if groups.times is not None:
+        entry["epochs_to_solve"] = _by_quantile(groups.times[at].quantiles(QUANTILES))
+    return entry
+
+
+def _describe_share(shares: Shares, at: tuple[int, ...]) -> dict[str, Any]:
+    number, total, *values = (each[at] for each in shares)
+    share, low, high = (float(value) if total else None for value in values)
+    return {"members": int(number), "share": share, "low": low, "high": high}
+
+
+def _by_quantile(values: np.ndarray) -> dict[str, float | None]:
+    return {f"{q:g}": _finite(value) for q, value in zip(QUANTILES, values, strict=True)}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """Return what names a result besides seed and hyper-parameters: versions and platform."""
+    return {
+        "xorjax": version("xorjax"),
+        "jax": jax.__version__,
+        "jaxlib": jax.lib.__version__,
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+    }

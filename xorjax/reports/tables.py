@@ -1,0 +1,255 @@
+"""The dictionary of a report as tables and lines of text, for the terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xorjax.ensembles.members import SEED
+from xorjax.reports.summary import QUANTILES
+from xorjax.reports.sweep import shorten_values
+from xorjax.statistics.arrays import percent
+
+Report = Mapping[str, Any]
+WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
+SHOWN_GROUPS = 30  # in a table of all combinations
+SHOWN_VALUES = 100  # in a table of one axis
+BEST = 10
+HEADERS = {"hidden_units": "hidden\nunits", "learning_rate": "learning\nrate", "momentum": "momentum"}
+PLURALS = {"hidden_units": "hidden sizes", "learning_rate": "learning rates", "momentum": "momenta"}
+NOTHING = "–"  # of a group without members
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print a report: of one combination, or of all combinations of a sweep."""
+    settings, axes = report["settings"], report.get("axes")
+    if axes:
+        counts = " × ".join(f"{len(values)} {PLURALS[axis]}" for axis, values in axes.items())
+        members = f"{counts}\n{describe_training(settings)}"
+    else:
+        members = describe_training(settings)
+    speed = f"{report['seconds']:.1f} s with compilation, {report['net_steps_per_second']:.2g} net-steps/s"
+    console.print(f"\n{report['members']:,} members: {members}\n{speed}\n", soft_wrap=True)
+    if axes:
+        _print_groups(console, report)
+    else:
+        _print_one(console, report)
+
+
+def _print_one(console: Console, report: Report) -> None:
+    held_out = report.get("held_out")
+    shares = {
+        name_right_patterns(report["settings"]): report["all_right"],
+        "solved": report["solved"],
+        "diverged": report["diverged"],
+        **({"all held out right": held_out["all_right"]} if held_out else {}),
+    }
+    table = new_table("of the members", "share", "95 % interval", "members")
+    for name, p in shares.items():
+        interval = f"{percent(p['low'])} to {percent(p['high'])}"
+        table.add_row(name, percent(p["share"]), interval, f"{p['members']:,}")
+    print_table(console, table)
+    console.print(f"{define_solved(report['settings'])}\n")
+
+    table = new_table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
+    table.add_row("have a loss of at most", *map(format_loss, report["loss_quantiles"].values()))
+    if held_out:
+        table.add_row("on patterns held out", *map(format_loss, held_out["loss_quantiles"].values()))
+    table.add_row("were solved within epochs", *map(_format_epochs, report["epochs_to_solve"].values()))
+    print_table(console, table)
+    if error := report["loss_quantile_error"]:
+        console.print(f"losses within {100 * error:.1f} %, as of all ensembles of more than 10 million members")
+    if best := report.get("best"):
+        console.print(f"the least loss: {format_loss(best['loss'])}, of seed {best[SEED]}")
+    console.print()
+
+    table = new_table("ended as", "share", "members", "outputs, most often")
+    ended_as = report["ended_as"]
+    for c, share in zip(ended_as, split_percent([c["members"] for c in ended_as]), strict=True):
+        table.add_row(c["name"], share, f"{c['members']:,}", _format_patterns(list(c["patterns"])))
+    print_table(console, table)
+    console.print()
+
+    if report["published"]:
+        table = new_table("published result", "loss", "better than")
+        for run in report["published"]:
+            table.add_row(run["source"], f"{run['loss']:.3g}", f"{percent(run['better_than'])} of these")
+        print_table(console, table)
+        console.print()
+
+
+def _print_groups(console: Console, report: Report) -> None:
+    axes, groups = report["axes"], report["groups"]
+    if len(groups) <= SHOWN_GROUPS:
+        print_table(console, _tabulate(groups, axes))
+    else:
+        for axis, values in axes.items():
+            if len(values) <= SHOWN_VALUES:
+                print_table(console, _tabulate(report["by_axis"][axis], {axis: values}))
+                console.print()
+        best = sorted((each for each in groups if each["members"]), key=_rank)[:BEST]
+        console.print(f"the {len(best)} best of {len(groups):,} combinations; --json FILE has all of them")
+        print_table(console, _tabulate(best, axes))
+    console.print(f"{describe_best(report)}\n{define_solved(report['settings'])}", soft_wrap=True)
+    error = report["group_loss_quantile_error"]
+    console.print(f"median losses are within {100 * error:.1f} %\n")
+
+
+def describe_best(report: Report) -> str:
+    r"""Name the best combination, and the axes at whose edge it lies.
+
+    >>> group = {"learning_rate": 4.0, "members": 9, "solved": {"share": 0.5}, "all_right": {"share": 1.0}}
+    >>> group |= {"epochs_to_solve": {"0.5": 70}, "loss_quantiles": {"0.5": 0.01}}
+    >>> describe_best({"axes": {"learning_rate": [1.0, 2.0, 4.0]}, "groups": [group]})
+    'most solved: learning rate 4*\n* at the edge of the sweep: values beyond it may be better'
+    """
+    best = min((group for group in report["groups"] if group["members"]), key=_rank)
+    axes = report["axes"]
+    values = []
+    for axis, of_axis in axes.items():
+        label = dict(zip(of_axis, shorten_values(of_axis), strict=True))[best[axis]]
+        is_edge = len(of_axis) > 2 and best[axis] in (min(of_axis), max(of_axis))
+        values.append(f"{axis.replace('_', ' ')} {label}{'*' * is_edge}")
+    has_edge = any(value.endswith("*") for value in values)
+    hint = "\n* at the edge of the sweep: values beyond it may be better" if has_edge else ""
+    return f"most solved: {', '.join(values)}{hint}"
+
+
+def _rank(group: Report) -> tuple[float, ...]:
+    """The less the better."""
+    median, loss = group["epochs_to_solve"]["0.5"], group["loss_quantiles"]["0.5"]
+    return (
+        -group["solved"]["share"],
+        math.inf if median is None else median,
+        -group["all_right"]["share"],
+        math.inf if loss is None else loss,
+    )
+
+
+def _tabulate(groups: Sequence[Report], axes: Mapping[str, Sequence[float]]) -> Table:
+    labels = {axis: dict(zip(values, shorten_values(values), strict=True)) for axis, values in axes.items()}
+    first, *others = (HEADERS[axis] for axis in axes)
+    holds_out = "held_out" in groups[0]
+    table = new_table(
+        first,
+        *others,
+        "members",
+        "solved",
+        "95 %\ninterval",
+        "all\nright",
+        "diverged",
+        "median\nloss",
+        "median\nepochs\nto solve",
+        *(["right of\nheld out"] if holds_out else []),
+    )
+    for group in groups:
+        values = [labels[axis][group[axis]] for axis in axes]
+        cells = _format_group(group) if group["members"] else [NOTHING] * (6 + holds_out)
+        table.add_row(*values, f"{group['members']:,}", *cells)
+    return table
+
+
+def _format_group(group: Report) -> list[str]:
+    solved = group["solved"]
+    return [
+        percent(solved["share"]),
+        f"{100 * solved['low']:.1f}–{percent(solved['high'])}",
+        percent(group["all_right"]["share"]),
+        percent(group["diverged"]["share"]),
+        format_loss(group["loss_quantiles"]["0.5"]),
+        _format_epochs(group["epochs_to_solve"]["0.5"]),
+        *([percent(group["held_out"]["accuracy"])] if "held_out" in group else []),
+    ]
+
+
+def describe_title(report: Report) -> str:
+    """Return the title of a report's figure: the members, how they were trained, and what solved means."""
+    settings, groups = report["settings"], report.get("groups")
+    solved = define_solved(settings)
+    if not groups:
+        members = f"{report['members']:,} networks that differ only by their seed"
+        return f"{members}: {describe_training(settings)}\n{solved}"
+    first, last = settings["seeds"]
+    finished = [group["members"] for group in groups]
+    least, most = min(finished), max(finished)
+    counts = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    seeds = f"{last - first:,}" if least == last - first else f"{counts} of {last - first:,}"
+    empty = "; hatched: no member finished" if not least else ""
+    seeds += f" seeds for each combination{empty}"
+    return f"{describe_training(settings)}\n{seeds}; {solved}\n{describe_best(report)}"
+
+
+def name_right_patterns(settings: Report) -> str:
+    """Name the patterns that are meant where training is spoken of."""
+    return "all patterns right" if settings["held_out"] is None else "all trained on right"
+
+
+def define_solved(settings: Report) -> str:
+    """Return the sentence that defines solved."""
+    return f"solved: {name_right_patterns(settings)} and a loss below 0.01"
+
+
+def describe_training(settings: Report) -> str:
+    """Describe in a line how members were trained; settings with several values are left out."""
+    task, network = settings["task"], settings["network"]
+    networks = network if isinstance(network, str) else ", ".join(network)
+    on = "" if task == "xor" else f" on {task if len(task) <= WIDEST_PATTERN else 'a truth table'}"
+    single = {name: settings[name] for name in ("learning_rate", "momentum") if isinstance(settings[name], float)}
+    values = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in single.items())
+    epochs = f"{settings['epochs']:,} epochs"
+    if (held_out := settings["held_out"]) is not None:
+        values += f", held out: {', '.join(held_out) if len(held_out) <= 4 else f'{len(held_out)} patterns'}"
+    if settings["stop"] == "solved":
+        epochs = f"until solved, at most {epochs}"
+    return f"{networks}{on}, {settings['optimizer']}{values}, {epochs}"
+
+
+def _format_patterns(patterns: Sequence[str]) -> str:
+    """The commonest patterns, as far as they fit beside a name."""
+    rows = len(patterns[0].split())
+    if rows <= 4:
+        return " or ".join(patterns[:2])
+    close = ["".join(pattern.split()) for pattern in patterns]
+    if rows <= WIDEST_PATTERN // 2:
+        return " or ".join(close[:2])
+    return close[0] if rows <= WIDEST_PATTERN else f"{close[0][:WIDEST_PATTERN]}…"
+
+
+def split_percent(numbers: Sequence[int]) -> list[str]:
+    """Return the shares of a whole in percent, rounded so that they add to 100 % (by largest remainders).
+
+    >>> split_percent([1, 1, 1])
+    ['33.4 %', '33.3 %', '33.3 %']
+    """
+    tenths = [divmod(1000 * number, sum(numbers)) for number in numbers]
+    left = 1000 - sum(whole for whole, _ in tenths)
+    largest = sorted(range(len(numbers)), key=lambda i: -tenths[i][1])[:left]
+    return [f"{(whole + (i in largest)) / 10:.1f} %" for i, (whole, _) in enumerate(tenths)]
+
+
+def format_loss(value: float | None) -> str:
+    """Return a loss as a text; None is infinite, since JSON has no infinity."""
+    return "∞" if value is None else f"{value:.3g}"
+
+
+def _format_epochs(value: float | None) -> str:
+    return "never" if value is None else f"{value:,.0f}"
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whole: where nothing says how wide the console is, rich takes 80 and would cut numbers off."""
+    width = console.width
+    console.width = max(width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
+    console.print(table)
+    console.width = width
+
+
+def new_table(first: str, *others: str) -> Table:
+    """Return an empty table with these headers; all columns but the first are aligned right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for header in others:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
