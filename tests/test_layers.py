@@ -27,16 +27,7 @@ def imported_modules(path):
             yield from ((node.lineno, name) for name in names)
 
 
-TO_MEND = {"cli", "reports", "studies"}
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        pytest.param(layer, marks=pytest.mark.xfail(layer in TO_MEND, reason="to be mended", strict=False))
-        for layer in TOP_TO_BOTTOM
-    ],
-)
+@pytest.mark.parametrize("layer", TOP_TO_BOTTOM)
 def test_a_layer_imports_only_those_below_it(layer):
     wrong = []
     for path in sorted((PACKAGE / layer).rglob("*.py")):

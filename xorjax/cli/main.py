@@ -14,7 +14,6 @@ import optax
 import typer
 from rich.console import Console
 
-import xorjax as xj
 from xorjax.cli import study
 from xorjax.cli.options import (
     BatchSize,
@@ -48,12 +47,14 @@ from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, 
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.ensembles.rounds import iter_rounds
 from xorjax.networks.models import summary
+from xorjax.networks.tasks import Batch
 from xorjax.reports.summary import FIELDS, HELD_OUT, ReportStatistics, report_statistics, summarize, versions
 from xorjax.reports.sweep import Sweep, gather, sweep
 from xorjax.reports.tables import describe_title, print_report
 from xorjax.studies.parsing import parse_integer, parse_sizes
 from xorjax.studies.plan import MAX_HIDDEN_UNITS, Plan, Setup, build_setup
 from xorjax.studies.progress import open_bar
+from xorjax.training import EpochMetrics
 from xorjax.training.records import Record
 from xorjax.training.results import Result
 
@@ -136,7 +137,7 @@ def _train_one(
     console.print(summary(state.params), soft_wrap=True)
     run_epochs = jax.jit(trainer.run_epochs)
 
-    def train_on(epochs: Any) -> xj.training.EpochMetrics | None:
+    def train_on(epochs: Any) -> EpochMetrics | None:
         nonlocal state
         state, metrics = jax.block_until_ready(run_epochs(state, hparams, epochs))
         return metrics
@@ -154,7 +155,7 @@ def _train_one(
     return jax.device_get(jax.jit(trainer.finish)(state, hparams)), records
 
 
-def _print_result(console: Console, batch: xj.Batch, result: Result) -> None:
+def _print_result(console: Console, batch: Batch, result: Result) -> None:
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
         bits = " ".join(str(int(bit)) for bit in pattern)
         console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
