@@ -11,9 +11,9 @@ those held out. How long to train is swept. (Spread of least squares is the stan
 Typical printout, after half a minute on two cores (needs scikit-learn):
 
     least squares on all 442 patients    published    here    conditions that differ
-      R²                                     0.518   0.518    none; recalled, not confirmed
-      residual standard error                54.15   54.15    none; recalled, not confirmed
-      sum of |coefficients|                   3460    3460    none; recalled, not confirmed
+      R²                                     0.518   0.518    none; published from memory
+      residual standard error                54.15   54.15    none; published from memory
+      sum of |coefficients|                   3460    3460    none; published from memory
 
     440 patients held out, each once; no published figures are known to us
                       R² of the  R² of one     mean    noise    50 % intervals hold   90 % intervals hold
@@ -97,11 +97,9 @@ def main() -> None:
     fitted, _, residual, found = least_squares(x, y, x)
     r_squared = 1 - np.sum((y - fitted) ** 2) / np.sum((y - y.mean()) ** 2)
     print("least squares on all 442 patients    published    here    conditions that differ")
-    print(f"  R²                                     0.518 {r_squared:7.3f}    none; recalled, not confirmed")
-    print(f"  residual standard error                54.15 {residual:7.2f}    none; recalled, not confirmed")
-    print(
-        f"  sum of |coefficients|                   3460 {sum(abs(found)):7.0f}    none; recalled, not confirmed"
-    )
+    print(f"  R²                                     0.518 {r_squared:7.3f}    none; published from memory")
+    print(f"  residual standard error                54.15 {residual:7.2f}    none; published from memory")
+    print(f"  sum of |coefficients|                   3460 {sum(abs(found)):7.0f}    none; published from memory")
 
     order = np.random.default_rng(0).permutation(len(x))  # the last two always train, so that folds are alike
     held_out = order[: FOLDS * HELD_OUT].reshape(FOLDS, HELD_OUT)

@@ -112,19 +112,22 @@ def figure(found: dict[str, dict], rates: np.ndarray, epochs: int) -> Figure:
     image = left.pcolormesh(rates, range(len(found)), shares, shading="nearest", vmin=0, vmax=100)
     picture.colorbar(image, ax=left, location="top", label="share solved by learning rate, %", aspect=40)
     for y, row in enumerate(found.values()):
-        left.plot(row["rate"], y, "o", mfc="none", color="black")
+        marker = {rates[0]: "<", rates[-1]: ">"}.get(row["rate"], "o")
+        left.plot(row["rate"], y, marker, mfc="none", color="black", clip_on=False)
         low, share, high = (100 * each for each in row["solved"])
         middle.errorbar(share, y, xerr=[[share - low], [high - share]], fmt="o", ms=4, color="#0072B2")
         right.plot(row["median_epochs"] or np.nan, y, "o", ms=4, color="#D55E00")
     left.set_yticks(range(len(found)), list(found))
     left.invert_yaxis()
-    left.set(xscale="log", xlabel="learning rate\n(○: the one chosen)")
+    left.set(xscale="log", xlabel="learning rate\n(○: chosen; ◁ ▷: at the edge)")
     middle.set_xlabel("share solved at that rate, %,\nby other seeds, 95 % interval")
     right.set_xlim(10, max(20, epochs))
     right.set(xscale="log", xlabel="median epochs to solve\n(none: half never do)")
     for axes in (middle, right):
         axes.grid(alpha=0.3)
-    picture.suptitle(f"XOR by a 2-2-1 network: {len(found)} optimizers of optax, by the share of seeds solved")
+    picture.suptitle(
+        f"XOR by a 2-2-1 network: {len(found)} optimizers of optax (* of optax.contrib), by the share solved"
+    )
     return picture
 
 
