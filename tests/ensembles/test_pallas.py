@@ -76,6 +76,10 @@ TRAINERS = {
 }
 
 
+# The others run with the slow tests.
+QUICK = ("SGD", "batches of 3", "stops when solved")
+EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TRAINERS]
+
 # In ulps of the largest number that a member carries: by rounding alone, and by what divides a gradient that is
 # itself little more than rounding by its own size.
 TOLERANCE = {"Adam": 4, "RMSprop": 100}
@@ -216,7 +220,7 @@ def test_the_chunk_of_an_accelerator_is_one_that_a_caller_may_name(platform, mon
 
 
 def test_a_member_of_a_kernel_does_not_depend_on_its_company():
-    made = TRAINERS["stops when solved"]()
+    made = TRAINERS["SGD"](epochs=20)
     many = xj.train_ensemble(made, range(300), RATE, engine="interpret", chunk_size=256)
     few = xj.train_ensemble(made, [7, 299, 130], RATE, engine="interpret")
     for a, b in zip(jax.tree.leaves(many), jax.tree.leaves(few), strict=True):
@@ -293,7 +297,7 @@ def traced_advance(made, route, n=4_096):
 
 
 @pytest.mark.lenient
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(("route", "device"), PLACES)
 def test_the_kernel_lowers(name, route, device):
     made = TRAINERS[name]()
@@ -389,6 +393,7 @@ def test_a_route_has_all_operations_that_it_names(route, device):
     assert not missing
 
 
+LARGE = ("100 units", "two layers")  # which take long to trace
 # What "auto" takes on a CPU, a GPU and a TPU, and why it is no kernel.
 CHOICES = {
     "SGD": (TRAINERS["SGD"], ["lanes", "pallas", "pallas"], ""),
@@ -413,7 +418,9 @@ CHOICES = {
 
 
 @pytest.mark.lenient
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in CHOICES]
+)
 def test_the_engine_follows_from_the_program_and_the_platform(name):
     make, wanted, why = CHOICES[name]
     choices = [choose_engine("auto", make(), RATE, platform=platform) for platform in ("cpu", "gpu", "tpu")]
