@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -147,6 +147,7 @@ def _run_vmap(program: MemberProgram, n_lanes: int, is_native: bool, *leaves: Ar
     return jax.vmap(lambda *xs: list(member(*xs)), axes, out_axes, axis_size=n_lanes)(*leaves[n_traced:])
 
 
+@runtime_checkable
 class _Run(Protocol):
     def __call__(
         self, program: MemberProgram, n_lanes: int, is_native: bool, /, *leaves: Array

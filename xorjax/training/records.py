@@ -1,7 +1,7 @@
 """The records of a network in training: what is recorded, and at which epochs."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ MAX_EPOCHS = 2**30
 EXTRAS = ("predictions", "params", "gradient_norm")
 
 
+@runtime_checkable
 class Where(Protocol):
     """`jnp.where` or `np.where`."""
 
