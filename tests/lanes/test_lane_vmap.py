@@ -13,84 +13,149 @@ from xorjax.lanes.scalar.interpreter import ScalarInterpreter
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 MEMBERS = 6
+NAMES = list(PROGRAMS)
+SMOOTH = [name for name in NAMES if PROGRAMS[name].smooth]
+# One or more smooth programs of every kind of rule.
+FEW_SMOOTH = [
+    "indexed by members",
+    "batched einsum",
+    "softmax cross-entropy",
+    "scan",
+    "cond",
+    "own derivative, forward",
+    "own derivative, backward",
+]
 
 
-def drawn(program, seed=0):
-    rng = np.random.default_rng(seed)
-    return [jnp.asarray(make(rng, MEMBERS)) for make in program.args]
+def split(names, size):
+    """Names in lists of a size: their programs are compiled together, which takes a fraction of the time."""
+    return [names[i : i + size] for i in range(0, len(names), size)]
 
 
-def numbers(x):
+def draw(name):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(make(rng, MEMBERS)) for make in PROGRAMS[name].args]
+
+
+def to_numbers(x):
     x = jnp.asarray(x)
     return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
-def check(got, wanted, exact, factor=1):
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+def check(name, got, wanted, exact, factor=1):
+    assert jax.tree.structure(got) == jax.tree.structure(wanted), name
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        assert jax.typeof(a).str_short() == jax.typeof(b).str_short()
-        assert getattr(a, "weak_type", None) == getattr(b, "weak_type", None)
-        a, b = numbers(a), numbers(b)
+        assert jax.typeof(a).str_short() == jax.typeof(b).str_short(), name
+        assert getattr(a, "weak_type", None) == getattr(b, "weak_type", None), name
+        a, b = to_numbers(a), to_numbers(b)
         if exact or not jnp.issubdtype(a.dtype, jnp.inexact):
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a, b, err_msg=name)
         else:
-            eps = float(jnp.finfo(a.dtype).eps)
-            np.testing.assert_allclose(
-                a.astype(np.complex128), b.astype(np.complex128), rtol=20 * factor * eps, atol=20 * factor * eps
-            )
-
-
-WAYS = {
-    "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
-    "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
-    "array": lambda fn: xj.lane_vmap(fn, depth="array"),
-}
+            tolerance = 20 * factor * float(jnp.finfo(a.dtype).eps)
+            a, b = a.astype(np.complex128), b.astype(np.complex128)
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def in_kernel(fn):
-    """As a kernel has it: branches, small loops and random numbers written out."""
+    """As in a kernel: branches, small loops and random numbers are written out."""
     scalars = ScalarInterpreter(assume_finite=False, in_kernel=True)
-    return jax.jit(jax.vmap(lambda *args: scalars.make_inner().apply(fn, *args)))
+    return jax.vmap(lambda *args: scalars.make_inner().apply(fn, *args))
 
 
-def objective(fn):
-    """The results as one number, for its gradient with respect to the real arguments."""
-
-    def value(reals, others):
-        rest = iter(reals)
-        outs = fn(*(next(rest) if other is None else other for other in others))
-        reals_out = [out for out in jax.tree.leaves(outs) if jnp.issubdtype(out.dtype, jnp.floating)]
-        return sum(
-            jnp.sum(jnp.cos(jnp.arange(out.size, dtype=np.float32)).reshape(out.shape) * out.astype(np.float32))
-            for out in reals_out
-        )
-
-    return value
+LANE_WAYS = {
+    "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
+    "array": lambda fn: xj.lane_vmap(fn, depth="array"),
+}
+SLOW_WAYS = {"scalarize": lambda fn: jax.vmap(xj.lanes.scalarize(fn)), "kernel": in_kernel}
 
 
-def reals_and_others(args):
-    real = [jnp.issubdtype(a.dtype, jnp.floating) for a in args]
-    return [a for a, r in zip(args, real, strict=True) if r], [
-        None if r else a for a, r in zip(args, real, strict=True)
-    ]
+def check_values(names, *ways):
+    """`ways` are functions from a name to a transformation."""
+    args = {name: draw(name) for name in names}
+
+    def run(way):
+        return jax.jit(lambda args: {name: way(name)(PROGRAMS[name].fn)(*args[name]) for name in names})(args)
+
+    wanted = run(lambda name: jax.vmap)
+    for way in ways:
+        got = run(way)
+        for name in names:
+            check(name, got[name], wanted[name], PROGRAMS[name].exact)
+
+
+by_names = pytest.mark.parametrize("names", split(NAMES, 12), ids=lambda names: f"{names[0]} to {names[-1]}")
+
+
+def one_depth(name):
+    """Every second program at either depth."""
+    return list(LANE_WAYS.values())[NAMES.index(name) % 2]
+
+
+def other_depth(name):
+    return list(LANE_WAYS.values())[1 - NAMES.index(name) % 2]
 
 
 @pytest.mark.lenient
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_values(name, way):
-    program = PROGRAMS[name]
-    args = drawn(program)
-    check(WAYS[way](program.fn)(*args), jax.jit(jax.vmap(program.fn))(*args), program.exact)
+@by_names
+def test_values_are_those_of_vmap(names):
+    check_values(names, one_depth)
 
 
 @pytest.mark.slow
 @pytest.mark.lenient
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_values_in_a_kernel(name):
-    program = PROGRAMS[name]
-    args = drawn(program)
-    check(in_kernel(program.fn)(*args), jax.jit(jax.vmap(program.fn))(*args), program.exact)
+@by_names
+def test_values_are_those_of_vmap_in_every_way(names):
+    ways = (lambda name, way=way: way for way in SLOW_WAYS.values())
+    check_values(names, other_depth, *ways)
+
+
+def gradients(name, way):
+    """The gradients of a program with respect to its real arguments: within the mapped function, and around it."""
+    args = draw(name)
+    are_real = [jnp.issubdtype(a.dtype, jnp.floating) for a in args]
+    reals = [a for a, is_real in zip(args, are_real, strict=True) if is_real]
+    others = [None if is_real else a for a, is_real in zip(args, are_real, strict=True)]
+
+    def fill(reals, others):
+        rest = iter(reals)
+        return [next(rest) if other is None else other for other in others]
+
+    def objective(outs):
+        floats = [out for out in jax.tree.leaves(outs) if jnp.issubdtype(out.dtype, jnp.floating)]
+        return sum(
+            jnp.sum(jnp.cos(jnp.arange(out.size, dtype=np.float32)).reshape(out.shape) * out.astype(np.float32))
+            for out in floats
+        )
+
+    def of_member(reals, others):
+        return objective(PROGRAMS[name].fn(*fill(reals, others)))
+
+    def of_all(reals):
+        return jnp.sum(jax.vmap(objective)(way(PROGRAMS[name].fn)(*fill(reals, others))))
+
+    return way(jax.grad(of_member))(reals, others), jax.grad(of_all)(reals)
+
+
+def check_gradients(names, way):
+    wanted = jax.jit(lambda: {name: gradients(name, jax.vmap)[0] for name in names})()
+    got = jax.jit(lambda: {name: gradients(name, way) for name in names})()
+    for name in names:
+        for slopes in got[name]:
+            check(name, slopes, wanted[name], exact=False, factor=10)
+
+
+@pytest.mark.lenient
+@pytest.mark.parametrize("way", LANE_WAYS)
+def test_gradients_are_those_of_vmap(way):
+    check_gradients(FEW_SMOOTH, LANE_WAYS[way])
+
+
+@pytest.mark.slow
+@pytest.mark.lenient
+@pytest.mark.parametrize("way", [*LANE_WAYS, "scalarize"])
+@pytest.mark.parametrize("names", split(SMOOTH, 12), ids=lambda names: f"{names[0]} to {names[-1]}")
+def test_all_gradients_are_those_of_vmap(names, way):
+    check_gradients(names, {**LANE_WAYS, **SLOW_WAYS}[way])
 
 
 DRAWS = {
@@ -112,36 +177,24 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("partitionable", [True, False])
-@pytest.mark.parametrize("name", DRAWS)
-def test_random_numbers_in_a_kernel(name, partitionable):
+def check_draws(names, partitionable):
     keys = jax.random.split(jax.random.key(3), 40)
+
+    def run(way):
+        return jax.jit(lambda keys: {name: way(DRAWS[name])(keys) for name in names})(keys)
+
     with jax.threefry_partitionable(partitionable):
-        check(in_kernel(DRAWS[name])(keys), jax.jit(jax.vmap(DRAWS[name]))(keys), name != "normal")
+        got, wanted = run(in_kernel), run(jax.vmap)
+    for name in names:
+        check(name, got[name], wanted[name], name != "normal")
 
 
-@pytest.mark.lenient
-@pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=pytest.mark.slow if way == "scalarize" else ()) for way in WAYS]
-)
-@pytest.mark.parametrize("name", [name for name, program in PROGRAMS.items() if program.smooth])
-def test_gradients(name, way):
-    program = PROGRAMS[name]
-    reals, others = reals_and_others(drawn(program))
+def test_random_numbers_in_a_kernel():
+    check_draws(["uniform", "one of two keys"], partitionable=True)
 
-    wanted = jax.jit(jax.vmap(jax.grad(objective(program.fn))))(reals, others)
-    of_gradient = WAYS[way](jax.grad(objective(program.fn)))(reals, others)
-    check(of_gradient, wanted, exact=False, factor=10)
 
-    def summed(reals):
-        rest = iter(reals)
-        args = [next(rest) if other is None else other for other in others]
-        outs = WAYS[way](program.fn)(*args)
-        return objective(lambda: outs)([], [])
-
-    def summed_plain(reals):
-        rest = iter(reals)
-        args = [next(rest) if other is None else other for other in others]
-        return objective(lambda: jax.vmap(program.fn)(*args))([], [])
-
-    check(jax.jit(jax.grad(summed))(reals), jax.jit(jax.grad(summed_plain))(reals), exact=False, factor=10)
+@pytest.mark.slow
+@pytest.mark.parametrize("partitionable", [True, False])
+@pytest.mark.parametrize("names", split(list(DRAWS), 5), ids=lambda names: names[0])
+def test_all_random_numbers_in_a_kernel(names, partitionable):
+    check_draws(names, partitionable)

@@ -17,7 +17,6 @@ import xorjax as xj
 MEMBERS = 5
 pytestmark = [pytest.mark.lenient, pytest.mark.usefixtures("quick_compiler")]
 WAYS = {
-    "scalarize": lambda fn: jax.jit(jax.vmap(xj.lanes.scalarize(fn))),
     "scalar": lambda fn: xj.lane_vmap(fn, depth="scalar"),
     "array": lambda fn: xj.lane_vmap(fn, depth="array"),
 }
