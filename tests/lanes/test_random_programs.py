@@ -12,7 +12,7 @@ import xorjax as xj
 pytestmark = pytest.mark.lenient
 MEMBERS = 5
 DEPTHS = ("scalar", "array")
-few = settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+few = settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def ways(fn, in_axes):
@@ -85,7 +85,7 @@ def test_gradients_are_those_of_vmap(program):
     check_gradients(program)
 
 
-@settings(few, max_examples=2)
+@settings(few, max_examples=1)
 @given(programs(smooth=True))
 def test_a_member_has_the_same_bits_in_every_company(program):
     check_bits(program)
