@@ -1,4 +1,4 @@
-"""Statistics of an ensemble gathered block by block, so that no member need be kept."""
+"""Statistics of an ensemble, gathered chunk by chunk, so that no member is kept."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from xorjax.training.results import Result
 
 
 class Accumulator(NamedTuple):
-    """What is gathered from results, as four pure functions; `xorjax.statistics` makes them.
+    """A statistic of many results, as four pure functions; `xorjax.statistics` makes them.
 
     Attributes:
       init: `init(members) -> gathered`, before any block; `members` know the axes.
@@ -34,10 +34,10 @@ class Accumulator(NamedTuple):
 
 
 def combine(accumulators: Accumulator | Mapping[Any, Accumulator]) -> Accumulator:
-    """One accumulator, or several in one: of a dictionary of their statistics by the same names.
+    """Return one accumulator for one or several; several give a dictionary of statistics by the same names.
 
     Raises:
-      TypeError: if they are none.
+      TypeError: if they are no accumulators.
     """
     if isinstance(accumulators, Accumulator):
         return accumulators

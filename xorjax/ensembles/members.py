@@ -1,7 +1,7 @@
-"""Who the members of an ensemble are: a seed and hyper-parameters each, and by nothing else are they named.
+"""The members of an ensemble: each is named by a seed and hyper-parameters, and by nothing else.
 
-Grids and random searches are described, not listed: what the members of a part are is computed when it is asked
-for, so that 10^9 of them cost nothing.
+Grids and random searches are described, not listed: a range of members is computed on request, so that 10^9 of
+them cost nothing.
 """
 
 import zlib
@@ -21,7 +21,7 @@ MAX_MEMBERS = 2**63 - 1
 GENERATOR = "threefry2x32"  # JAX's default
 SEED, DRAW = "seed", "draw"  # axes that are no hyper-parameters
 
-AxisIndices = Mapping[str, np.ndarray]  # by axis: where along it members are
+AxisIndices = Mapping[str, np.ndarray]  # by axis: the indices of members along it
 
 
 class Members:
@@ -57,7 +57,7 @@ class Members:
         return f"<Members: {' × '.join(f'{size:,} {name}' for name, size in sizes)}>"
 
     def indices(self, part: slice) -> dict[str, np.ndarray]:
-        """Where along each axis the members of a part are, from 0.
+        """Return the indices of a range of members along each axis, from 0.
 
         Args:
           part: a slice of neighbours.
@@ -81,7 +81,7 @@ class Members:
 
 
 def as_members(seeds: Any, hparams: HParams) -> Members:
-    """The members that a list of seeds names, with hparams that are shared or have one value for each.
+    """Return the members of these seeds, with hparams that are shared or have one value for each member.
 
     Raises:
       TypeError, ValueError: if seeds or hparams are wrong, or `seeds` are `Members` and get hparams besides.
@@ -217,7 +217,7 @@ def _check_generator() -> None:
 
 
 def check_seeds(seeds: Any) -> range | np.ndarray:
-    """The seeds as a range, which costs no memory, or an array.
+    """Return the seeds as a range, which costs no memory, or as an array.
 
     Raises:
       TypeError, ValueError: if they are not integers from 0 to 2^32 − 1, at least one of them.
