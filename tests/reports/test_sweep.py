@@ -138,6 +138,7 @@ def printed(report):
     return console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_of_many_combinations_each_axis_and_the_best_are_printed(tmp_path):
     momenta = ["--momentum", "0:0.9:16"]
     args = ["ensemble", "--seeds", 8, "--epochs", 300, "--batch-size", 2, "--learning-rate", "1,8", *momenta]

@@ -292,7 +292,7 @@ def by_rate_and_momentum(h):
     return optax.sgd(h["learning_rate"], h["momentum"])
 
 
-@pytest.mark.parametrize("chunk_size", [64, None])
+@pytest.mark.parametrize("chunk_size", [256, pytest.param(None, marks=pytest.mark.slow)])
 def test_an_ensemble_is_reduced_to_what_its_results_say(chunk_size):
     trainer = xj.trainer(xj.mlp((2, 2, 1)), XOR, by_rate_and_momentum, epochs=150)
     results = xj.train_ensemble(trainer, MEMBERS)

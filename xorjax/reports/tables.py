@@ -178,7 +178,7 @@ def describe_title(report: Report) -> str:
     seeds = f"{last - first:,}" if least == last - first else f"{counts} of {last - first:,}"
     empty = "; hatched: no member finished" if not least else ""
     seeds += f" seeds for each combination{empty}"
-    return f"{describe_training(settings)}\n{seeds}; {solved}\n{describe_best(report)}"
+    return f"{describe_training(settings)}\n{seeds}\n{solved}\n{describe_best(report)}"
 
 
 def name_right_patterns(settings: Report) -> str:
