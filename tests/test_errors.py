@@ -102,7 +102,7 @@ WRONG = {
         "x has shape (4, 3); its last axis must be 2",
     ),
     "a summary of many members": (
-        lambda: xj.summary(xj.train_ensemble(TRAINER, range(3), chunk_size=4).params),
+        lambda: xj.summary(jax.tree.map(lambda leaf: np.stack([leaf] * 3), MODEL.init(KEY))),
         ValueError,
         "params[0] must have a kernel of two axes and a bias of one axis, as one network has; "
         "it has shapes (3, 2, 2) and (3, 2)",
@@ -731,8 +731,11 @@ WRONG = {
 }
 
 
+SLOW = {"a step too big for a kernel": pytest.mark.slow}  # 10 s of tracing
+
+
 @pytest.mark.filterwarnings("ignore:.*divide:RuntimeWarning", "ignore:.*invalid value:RuntimeWarning")
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in WRONG])
 def test_wrong_calls_say_what_is_wrong(name):
     call, error, text = WRONG[name]
     with pytest.raises(error, match=re.escape(text)):

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -14,6 +15,10 @@ import xorjax as xj
 DATA = Path(__file__).parents[1] / "data"
 RECORDS = sorted(path.stem for path in DATA.glob("s*.json"))
 BITWISE = {"s1_lr002", "s2_lr05", "s7_lr001"}  # plain SGD on Keras's JAX backend
+
+
+def quick_or_slow(name):
+    return name if name == "s1_lr002" else pytest.param(name, marks=pytest.mark.slow)
 
 
 def keras_adam(learning_rate, b1=0.9, b2=0.999, epsilon=1e-7):
@@ -46,7 +51,9 @@ def record(name):
     return keras, xj.keras.params_from_keras(weights), optimizer
 
 
-def trained(name):
+@cache
+def train_from(name):
+    """The record, and the result of training from its initial weights."""
     keras, initial, optimizer = record(name)
     model = xj.mlp((2, 2, 1), hidden=keras["hidden_activation"])._replace(init=lambda key: initial)
     trainer = xj.trainer(
@@ -74,9 +81,9 @@ def test_there_are_records_of_all_kinds():
     ]
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", [quick_or_slow(name) for name in RECORDS])
 def test_training_follows_keras(name):
-    keras, result = trained(name)
+    keras, result = train_from(name)
     np.testing.assert_array_equal(result.history.epoch, keras["history"]["epoch"])
     np.testing.assert_allclose(result.history.loss, keras["history"]["loss"], rtol=1e-5)
     np.testing.assert_allclose(result.history.accuracy, keras["history"]["accuracy"], rtol=1e-6)
@@ -90,9 +97,9 @@ def test_training_follows_keras(name):
 @pytest.mark.skipif(
     platform.machine() != "x86_64" or jax.default_backend() != "cpu", reason="Keras ran on an x86-64 CPU"
 )
-@pytest.mark.parametrize("name", sorted(BITWISE))
+@pytest.mark.parametrize("name", [quick_or_slow(name) for name in sorted(BITWISE)])
 def test_plain_sgd_follows_keras_bit_for_bit(name):
-    keras, result = trained(name)
+    keras, result = train_from(name)
     np.testing.assert_array_equal(result.history.loss, np.array(keras["history"]["loss"], np.float32))
     for ours, theirs in zip(jax.tree.leaves(result.params), keras["final_weights"], strict=True):
         np.testing.assert_array_equal(ours, np.array(theirs, np.float32))

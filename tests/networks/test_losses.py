@@ -1,8 +1,10 @@
+"""Losses, accuracy and solved rules, against their definitions and against Keras."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 @given(
     array_shapes(min_dims=2, max_dims=2).flatmap(lambda s: arrays(np.float64, (2, *s), elements=st.floats(-9, 9)))
 )
+@settings(max_examples=12)
 def test_mse_is_the_mean_over_outputs_and_rows(pair):
     y_hat, y = pair
     with jax.enable_x64(True):
@@ -26,6 +29,7 @@ LOGITS = array_shapes(min_dims=2, max_dims=2, min_side=2).flatmap(
 
 
 @given(LOGITS)
+@settings(max_examples=8)
 def test_cross_entropies_are_those_of_the_probabilities(pair):
     logits, other = pair
     with jax.enable_x64(True):

@@ -1,3 +1,5 @@
+"""Boolean functions as data."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ def test_xor_is_the_table_of_the_tutorial():
     np.testing.assert_array_equal(x, [[0, 0], [0, 1], [1, 0], [1, 1]])
     np.testing.assert_array_equal(y, [[0], [1], [1], [0]])
     assert x.dtype == y.dtype == np.float32
+    np.testing.assert_array_equal(xj.truth_table("0110"), xj.xor())
 
 
 @given(st.integers(1, 6).flatmap(lambda k: st.lists(st.booleans(), min_size=2**k, max_size=2**k)))

@@ -49,19 +49,16 @@ def test_logits_are_right_where_the_odds_are():
     )  # right by the odds, all of them near 0
     _, info = still.step(still.init(KEY)._replace(params=scaled))
     assert (info.accuracy, results.accuracy[0]) == (1, 1)
-    strict = xj.trainer(
-        model, XOR, optax.adam(0.1), epochs=300, loss=xj.losses.sigmoid_cross_entropy, threshold=1e3
-    )
-    assert (xj.train_ensemble(strict, range(3)).accuracy == 0.5).all()
+    strict = xj.trainer(model, XOR, optax.adam(0.1), epochs=1, loss=xj.losses.sigmoid_cross_entropy, threshold=1e3)
+    assert jax.jit(strict.finish)(strict.init(KEY)._replace(params=params)).accuracy == 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.lenient
-@pytest.mark.parametrize("batch_size", [None, 5])
-def test_several_classes(batch_size):
+def test_several_classes():
     model = xj.mlp((3, 6, 3), hidden="tanh", output="linear")
     trainer = xj.trainer(
-        model, CLASSES, optax.adam(0.05), epochs=200, loss=xj.losses.softmax_cross_entropy, batch_size=batch_size
+        model, CLASSES, optax.adam(0.05), epochs=200, loss=xj.losses.softmax_cross_entropy, batch_size=5
     )
     results = xj.train_ensemble(trainer, range(10))
     alone = jax.jit(trainer.run)(jax.random.key(4))
@@ -122,9 +119,7 @@ def test_weights_go_with_their_rows_into_mini_batches():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [{}, {"batch_size": 5}, {"stop": xj.training.plateau(5, 1e-4), "record_every": 9}]
-)
+@pytest.mark.parametrize("options", [{"batch_size": 5}, {"stop": xj.training.plateau(5, 1e-4), "record_every": 9}])
 def test_engines_resample_alike(options):
     lanes, vmap = (
         xj.train_ensemble(regressors(resample=True, validation=REGRESSION, **options), range(6), engine=engine)
@@ -189,7 +184,7 @@ def poisson(y_hat, y):
     return jnp.mean(y_hat - y * jnp.log(y_hat))
 
 
-@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+@pytest.mark.parametrize("engine", ["lanes", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_row_that_was_not_drawn_may_be_infinite(engine):
     """The first row's loss is; members without it are trained as if it were not there."""
     model = xj.Model(lambda key: {"slope": jnp.float32(1)}, lambda params, x: params["slope"] * x)
