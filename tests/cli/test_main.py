@@ -400,7 +400,7 @@ def test_ctrl_c_in_a_sweep_reports_every_combination_so_far(tmp_path):
     for group in made["groups"][2:]:
         assert group["members"] == 0
         assert group["solved"] == {"members": 0, "share": None, "low": None, "high": None}
-        assert group["median_epochs_to_solve"] is None
+        assert group["epochs_to_solve"]["0.5"] is None
     assert re.search(r"^3 +0\.5 +0 +– ", stdout, re.M)
     assert is_png(tmp_path / "map.png")
 
