@@ -4,11 +4,11 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; says which extra it needs where that is not installed."""
+    """Run the command, or say which extra it needs."""
     try:
         from xorjax.cli.main import app
     except ModuleNotFoundError as error:
-        if error.name not in ("typer", "rich", "scipy"):
+        if error.name not in ("typer", "rich", "scipy", "tqdm"):
             raise
         sys.exit(f"xorjax: the command needs {error.name}: pip install 'xorjax[cli]'")
     app()

@@ -90,7 +90,8 @@ OUTCOMES = {
 @pytest.mark.parametrize("words", OUTCOMES)
 def test_the_last_line_says_why_a_network_is_not_solved(words):
     outcome, loss, accuracy = OUTCOMES[words]
-    result = xj.Result(None, np.float32(loss), np.float32(accuracy), None, outcome, np.int32(7), np.int32(9))
+    arrays = map(np.asarray, (np.float32(loss), np.float32(accuracy), 0.5, outcome, 7, 9))
+    result = xj.Result(None, *arrays)
     assert describe_outcome(result) == words
 
 

@@ -52,7 +52,8 @@ from xorjax.reports.summary import FIELDS, HELD_OUT, ReportStatistics, report_st
 from xorjax.reports.sweep import Sweep, gather, sweep
 from xorjax.reports.tables import describe_title, print_report
 from xorjax.studies.parsing import parse_integer, parse_sizes
-from xorjax.studies.plan import MAX_HIDDEN_UNITS, Plan, Setup, build_setup
+from xorjax.studies.plan import Plan, Setup, build_setup
+from xorjax.studies.plan_keys import MAX_HIDDEN_UNITS
 from xorjax.studies.progress import open_bar
 from xorjax.training import EpochMetrics
 from xorjax.training.records import Record
@@ -61,17 +62,18 @@ from xorjax.training.results import Result
 CURVE_POINTS = 500
 MAX_COMBINATIONS = 10_000  # of hyper-parameters and sizes: the report has an entry for each
 RATE = {"learning_rate": 0.1}  # of the network that `info --explain` explains; its value does not matter
-GLOSSARY = """\b
-A member is one network of an ensemble, named by its seed and its hyper-parameters (learning rate, momentum, …).
-A network is solved when all patterns are right and its loss is below 0.01.
-An engine is a way to train many members at once; lanes puts each member in one lane of the vector units.
-net-steps/s are updates of one network per second, summed over all members.
+GLOSSARY = """
+- A member is one network of an ensemble, named by its seed and its hyper-parameters (learning rate, momentum, …).
+- A network is solved when all patterns are right and its loss is below 0.01.
+- An engine is a way to train many members at once; lanes puts each member in one lane of the vector units.
+- net-steps/s are updates of one network per second, summed over all members.
 """
 
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Train the XOR network of the tutorials: once, or ten thousand times.",
     epilog=GLOSSARY,
 )

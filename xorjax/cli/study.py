@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # imported where they are used: ensembles need no zarr
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     help="Train every seed at every combination of hyper-parameters, into a store that loses nothing.",
 )
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from numpy.typing import DTypeLike
 
 from xorjax._checks import check_integer
@@ -177,13 +178,14 @@ def parse_sizes(name: str, texts: Sequence[str], high: int) -> list[int]:
     return sizes
 
 
-def check_distinct(name: str, values: Sequence[float] | np.ndarray, dtype: DTypeLike = np.float32) -> None:
+def check_distinct(name: str, values: ArrayLike | Sequence[float], dtype: DTypeLike = np.float32) -> None:
     """Check that no two values are the same number in the dtype of training.
 
     Raises:
       ValueError: if two are.
     """
-    if len(set(np.asarray(values).astype(dtype).tolist())) < len(values):
+    trained = np.asarray(values).astype(dtype).tolist()
+    if len(set(trained)) < len(trained):
         raise ValueError(f"{name}={values!r} must hold each value once, in {np.dtype(dtype)}.")
 
 

@@ -5,7 +5,7 @@ A plan holds names and numbers only, so a store can keep it and any member can b
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,27 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from xorjax._checks import check_choice, check_integer
-from xorjax.networks.losses import mse, sigmoid_cross_entropy
-from xorjax.networks.models import ACTIVATIONS, INITIALIZERS, Model, mlp
+from xorjax.networks.models import Model, mlp
 from xorjax.networks.tasks import Batch, split
 from xorjax.studies.identity import data_digest
 from xorjax.studies.parsing import (
     find_hyper_parameters,
-    find_optimizers,
-    parse_integer,
-    parse_seeds,
     parse_task,
     parse_values,
 )
-from xorjax.studies.store.layout import MAX_SHARD_SIZE, list_variables
-from xorjax.training.results import Result
-from xorjax.training.stopping import RULES
-from xorjax.training.trainer import MAX_EPOCHS, Trainer, trainer
+from xorjax.studies.plan_keys import KEYS, LOSSES, OPTIMIZERS, STUDY_KEYS, TRAINER_KEYS
+from xorjax.studies.store.layout import list_variables
+from xorjax.training.trainer import Trainer, trainer
 
-LOSSES = {"mse": mse, "sigmoid_cross_entropy": sigmoid_cross_entropy}
-OPTIMIZERS = find_optimizers()
-MAX_HIDDEN_UNITS = 1024
 AXES = "axes"
 
 
@@ -94,85 +85,6 @@ class Setup(NamedTuple):
     updates: int
 
 
-Check = Callable[[str, Any], Any]  # check(key, value) -> the value to keep
-
-
-class Key(NamedTuple):
-    """A key of a plan: how its value is checked, and the default."""
-
-    check: Check
-    default: Any = None
-
-
-def _integer(low: int, high: int) -> Check:
-    return lambda key, value: parse_integer(key, value, low, high)
-
-
-def _choice(choices: Mapping[str, Any]) -> Check:
-    return lambda key, value: (check_choice(key, value, choices), value)[1]
-
-
-def _check_fields(key: str, value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(field, str) for field in value):
-        raise TypeError(f"{key}={value!r} must be a list of names, such as ['loss'].")
-    for i, field in enumerate(value):
-        check_choice(f"{key}[{i}]", field, dict.fromkeys(Result._fields))
-    return value
-
-
-def _check_text(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{key}={value!r} must be a text.")
-    if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
-        raise ValueError(f"{key}={value!r} must be a text without control characters.")
-    return value
-
-
-def _check_bool(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{key}={value!r} must be true or false.")
-    return value
-
-
-def _check_share(key: str, value: Any) -> float:
-    if type(value) is not float or not 0 < value < 1:
-        raise ValueError(f"{key}={value!r} must be a number between 0 and 1.")
-    return value
-
-
-def _check_task(key: str, value: Any) -> str:
-    return parse_task(key, _check_text(key, value)).name
-
-
-def _check_epochs(key: str, value: Any) -> list[int]:
-    if not isinstance(value, list):
-        raise TypeError(f"{key}={value!r} must be a list of epochs.")
-    return [check_integer(f"{key}[{i}]", epoch, 0, MAX_EPOCHS) for i, epoch in enumerate(value)]
-
-
-TRAINER_KEYS = {
-    "task": Key(_check_task, "xor"),
-    "hidden_units": Key(_integer(1, MAX_HIDDEN_UNITS), 2),
-    "hidden": Key(_choice(ACTIVATIONS), "sigmoid"),
-    "output": Key(_choice(ACTIVATIONS), "sigmoid"),
-    "kernel_init": Key(_choice(INITIALIZERS), "glorot_uniform"),
-    "loss": Key(_choice(LOSSES), "mse"),
-    "optimizer": Key(_choice(OPTIMIZERS), "sgd"),
-    "epochs": Key(_integer(1, MAX_EPOCHS), 100_000),
-    "batch_size": Key(_integer(1, 2**20)),
-    "shuffle": Key(_check_bool, True),
-    "stop": Key(_choice(RULES), "never"),
-    "validation_split": Key(_check_share),
-    "record_every": Key(_integer(1, MAX_EPOCHS)),
-    "record_at": Key(_check_epochs),
-}
-STUDY_KEYS = {
-    "seeds": Key(parse_seeds, 10_000),
-    "store": Key(_check_text),
-    "keep": Key(_check_fields),
-    "shard_size": Key(_integer(1, MAX_SHARD_SIZE)),
-}
-KEYS = {**TRAINER_KEYS, **STUDY_KEYS}
 _RECORD_ONCE = {"record_every": None, "record_at": [0]}
 _SUBSTITUTES = {  # for keys that may conflict with others: values that conflict with none
     "batch_size": {"batch_size": None},
