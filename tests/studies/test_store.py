@@ -74,7 +74,7 @@ class Disk:
 
     STEPS = ("fsync", "replace", "close")
 
-    def __init__(self, monkeypatch, number=0, error=None):
+    def __init__(self, monkeypatch, number=0, error: BaseException = Killed()):  # noqa: B008
         self.number, self.error, self.count = number, error, 0
         monkeypatch.setattr(durable, "os", self)
         monkeypatch.setattr(durable, "open", self.open_file, raising=False)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import xarray
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 
 from xorjax._checks import check_integer, check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
@@ -42,7 +41,7 @@ from xorjax.studies.worker import StudyWorker
 from xorjax.training.trainer import Trainer
 
 RESERVED = (SEED, "seeds", RECORD)
-Axes = Mapping[str, ArrayLike | Sequence[float]]
+Axes = Mapping[str, float | Sequence[float] | np.ndarray]
 
 
 def run_study(
