@@ -90,8 +90,9 @@ OUTCOMES = {
 @pytest.mark.parametrize("words", OUTCOMES)
 def test_the_last_line_says_why_a_network_is_not_solved(words):
     outcome, loss, accuracy = OUTCOMES[words]
-    arrays = map(np.asarray, (np.float32(loss), np.float32(accuracy), 0.5, outcome, 7, 9))
-    result = xj.Result(None, *arrays)
+    seven, nine = np.asarray(7), np.asarray(9)
+    loss, accuracy = np.asarray(loss, np.float32), np.asarray(accuracy, np.float32)
+    result = xj.Result(None, loss, accuracy, np.zeros((4, 1)), np.asarray(outcome), seven, nine)
     assert describe_outcome(result) == words
 
 
