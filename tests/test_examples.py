@@ -61,7 +61,7 @@ TINY = {
 
 
 WITHOUT_FIGURE = ("xor_from_scratch", "iris_classes", "flax_or_equinox_model")
-QUICK = ("xor_from_scratch", "trainability_boundary", "flax_or_equinox_model")
+QUICK = ("xor_from_scratch", "flax_or_equinox_model")
 COMMANDS = [command if command in QUICK else pytest.param(command, marks=pytest.mark.slow) for command in TINY]
 
 

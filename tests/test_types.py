@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CHECKED = """
 import jaxtyping
 with jaxtyping.install_import_hook("xorjax", "beartype.beartype"):
@@ -33,6 +35,7 @@ for wrong in (lambda: statistics.quantiles(np.zeros((2, 2)), [0.5]), lambda: xj.
 """
 
 
+@pytest.mark.slow
 def test_a_program_keeps_its_signatures_and_one_that_does_not_is_found():
     run = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True, check=False)
     assert run.stdout == "kept\nfound\nfound\n", run.stderr

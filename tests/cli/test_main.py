@@ -2,10 +2,12 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 
 import jax
@@ -49,6 +51,7 @@ def test_train_is_the_tutorial(tmp_path):
     assert is_png(tmp_path / "loss.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lbfgs", "contrib.muon"))]
 )
@@ -59,6 +62,7 @@ def test_train_with_any_optimizer_and_size(optimizer, quick_compiler):
     assert "after 60 epochs, since " in result.stdout
 
 
+@pytest.mark.slow
 def test_momentum_and_batch_size_are_those_of_the_trainer(quick_compiler):
     result = run(
         "train", "--momentum", 0.9, "--learning-rate", 0.1, "--epochs", 90, "--batch-size", 3, "--seed", 4
@@ -139,6 +143,7 @@ def test_ensemble_reports_what_the_library_computes(tmp_path):
     assert is_png(files["--plot"])
 
 
+@pytest.mark.slow
 def test_a_report_says_never_where_nothing_is_solved(tmp_path):
     link, target = tmp_path / "link.json", tmp_path / "target.json"  # a link to a file that is not there yet
     link.symlink_to(target)
@@ -297,6 +302,7 @@ def test_wrong_options_end_in_one_line_and_exit_code_2(name):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_report_alone_on_stdout():
     args = ["ensemble", "--seeds", "20", "--epochs", "50"]
     done = subprocess.run([*COMMAND, *args], capture_output=True, text=True, check=True)
@@ -349,26 +355,31 @@ def test_ctrl_c_reports_the_members_that_finished(tmp_path, monkeypatch):
 
 
 def interrupted(args, when):
-    """Runs the command, sends SIGINT once its live progress matches `when`; its code, stdout and stderr."""
+    """Runs the command on a terminal, sends SIGINT once its bar matches `when`; its code, stdout and stderr."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and by what it starts, in a background job
-    with subprocess.Popen(
-        [*COMMAND, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "120"},
-    ) as process:
+    terminal, end_of_command = pty.openpty()
+    termios.tcsetwinsize(end_of_command, (24, 120))
+
+    def read() -> str:
+        try:
+            return os.read(terminal, 4096).decode(errors="replace").replace("\r\n", "\n")
+        except OSError:  # the command has closed its end
+            return ""
+
+    with subprocess.Popen([*COMMAND, *args], stdout=subprocess.PIPE, stderr=end_of_command, text=True) as process:
+        os.close(end_of_command)
         killer = threading.Timer(240, process.kill)
         killer.start()
         shown = ""
-        assert process.stderr is not None
         while not re.search(when, shown):
-            character = process.stderr.read(1)
-            assert character, f"the command ended before it showed {when!r}: {shown}"
-            shown += character
+            text = read()
+            assert text, f"the command ended before it showed {when!r}: {shown}"
+            shown += text
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate()
+        stderr = "".join(iter(read, ""))
+        stdout, _ = process.communicate()
         killer.cancel()
+    os.close(terminal)
     return process.returncode, stdout, stderr
 
 

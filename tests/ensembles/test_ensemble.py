@@ -129,8 +129,9 @@ def test_other_random_generators_are_refused():
         xj.train_ensemble(TRAINER, range(8), RATE)
 
 
-@pytest.mark.parametrize("length", [2, 64])  # the second as long as a block, so that its axes could be confused
-@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+# 64 is as long as a block, so that its axes could be confused.
+@pytest.mark.parametrize("length", [2, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["lanes", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_hyper_parameter_may_be_a_vector(engine, length):
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["rates"][0] + h["rates"][1]), epochs=20, record_every=5)
     rates = np.random.default_rng(0).uniform(0, 1, (70, length)).astype(np.float32)
@@ -172,6 +173,7 @@ def test_a_member_that_diverges_changes_no_other():
     assert_results_equal(member(mixed, others), member(healthy, others))
 
 
+@pytest.mark.slow
 def test_stop_and_mini_batches_follow_each_member():
     trainer = xj.trainer(
         xj.mlp((2, 4, 1)),
@@ -210,6 +212,7 @@ def test_progress_grows_from_nothing_to_all():
     assert set(threads) == {threading.current_thread()}
 
 
+@pytest.mark.slow
 def test_progress_is_called_between_quick_blocks_too():
     calls = []
     trainer = xj.trainer(MODEL, XOR, optax.sgd(0.1), epochs=1)
@@ -267,6 +270,7 @@ def test_a_replay_is_the_member_bit_for_bit_and_shows_its_way(engine, options):
             )
 
 
+@pytest.mark.slow
 def test_training_ends_when_the_time_is_over():
     settings = {"epochs": 2**30, "stop": "solved", "record_every": 2**20}
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"], 0.9), **settings)
@@ -284,6 +288,7 @@ def test_training_ends_when_the_time_is_over():
     assert_results_equal(member(again.params, 0), member(results.params, one))
 
 
+@pytest.mark.slow
 def test_settings_of_the_calling_thread_hold_for_the_work():
     with jax.enable_x64(True):
         trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
@@ -293,7 +298,7 @@ def test_settings_of_the_calling_thread_hold_for_the_work():
     np.testing.assert_allclose(results.loss[2], alone.loss, rtol=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["lanes", "vmap"])
+@pytest.mark.parametrize("engine", ["lanes", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_setting_holds_for_a_trainer_that_ran_with_another(engine):
     single = xj.train_ensemble(TRAINER, range(3), RATE, engine=engine)
     with jax.enable_x64(True):
@@ -303,6 +308,7 @@ def test_a_setting_holds_for_a_trainer_that_ran_with_another(engine):
     assert_results_equal(single, xj.train_ensemble(TRAINER, range(3), RATE, engine=engine))
 
 
+@pytest.mark.slow
 def test_members_of_a_low_precision_model():
     trainer = xj.trainer(
         xj.mlp((2, 2, 1), dtype=jnp.bfloat16), XOR, optax.sgd(1.0, 0.5), epochs=20, batch_size=3, record_every=2

@@ -127,7 +127,9 @@ SCHEDULES = {
 
 
 @jax.numpy_dtype_promotion("standard")  # which optax's schedules want
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    "name", [name if name == "piecewise" else pytest.param(name, marks=pytest.mark.slow) for name in SCHEDULES]
+)
 def test_schedules_and_moments_may_differ_by_member(name):
     trainer = xj.trainer(MODEL, XOR, SCHEDULES[name], epochs=45)
     members = xj.grid(seeds=[1], rate=[0.05, 0.5], b1=[0.5, 0.9], b2=0.99)

@@ -393,7 +393,7 @@ def test_a_route_has_all_operations_that_it_names(route, device):
     assert not missing
 
 
-LARGE = ("100 units", "two layers")  # which take long to trace
+LARGE = ("100 units", "64 units", "two layers", "L-BFGS")  # which take long to trace
 # What "auto" takes on a CPU, a GPU and a TPU, and why it is no kernel.
 CHOICES = {
     "SGD": (TRAINERS["SGD"], ["lanes", "pallas", "pallas"], ""),

@@ -167,6 +167,7 @@ def test_the_difference_of_two_programs_is_kept_apart(plain):
     assert len(lines) > 2
 
 
+@pytest.mark.slow
 def test_a_description_is_the_same_after_other_work(tmp_path):
     study(tmp_path / "a.zarr")
     code = (
@@ -298,6 +299,7 @@ print(json.dumps({
     assert wanted <= set(found["described"])
 
 
+@pytest.mark.slow
 def test_members_that_diverge_are_not_missing(tmp_path, quick_compiler):
     linear = xj.mlp((2, 2, 1), output="linear")
     trainer = xj.trainer(linear, xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=20)

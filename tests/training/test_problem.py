@@ -31,6 +31,7 @@ def assert_trees_close(got, wanted, **tolerance):
         np.testing.assert_allclose(one, other, **tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.lenient
 def test_logits_are_right_where_the_odds_are():
     model = xj.mlp((2, 8, 1), hidden="tanh", output="linear")
@@ -72,6 +73,7 @@ def test_several_classes():
     np.testing.assert_allclose(results.loss, -(CLASSES.y * np.log(shares)).sum(-1).mean(-1), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sample_is_of_as_many_rows_and_each_member_has_its_own():
     weights = jax.vmap(lambda seed: regressors(resample=True).init(jax.random.key(seed)).weights)(np.arange(2000))
     assert weights.shape == (2000, 12)
@@ -97,6 +99,7 @@ def test_a_member_trains_on_its_sample():
     np.testing.assert_allclose(results.predictions[0], model.apply(wanted.params, REGRESSION.x), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_go_with_their_rows_into_mini_batches():
     trainer = regressors(resample=True, batch_size=5, shuffle=False)
     model = xj.mlp((3, 4, 1), hidden="tanh", output="linear")
@@ -196,6 +199,7 @@ def test_a_row_that_was_not_drawn_may_be_infinite(engine):
     assert 5 < (drawn[:, 0] == 0).sum() < 35
 
 
+@pytest.mark.slow
 def test_the_norm_of_the_gradient_is_of_the_sample():
     trainer = regressors(resample=True, record_at=[0], record=["gradient_norm"])
     recorded = xj.train_ensemble(trainer, [3]).history.gradient_norm[0, 0]
@@ -208,6 +212,7 @@ def test_the_norm_of_the_gradient_is_of_the_sample():
     np.testing.assert_allclose(recorded, np.sqrt(sum(np.sum(np.square(s)) for s in slopes)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_sample_does_not_depend_on_the_precision():
     wanted = regressors(resample=True).init(KEY).weights
     with jax.enable_x64(True):

@@ -83,6 +83,7 @@ def test_a_record_is_of_the_network_as_it_was(schedule, way):
             np.testing.assert_array_equal(recorded.accuracy, then.accuracy)
 
 
+@pytest.mark.slow
 def test_engines_and_a_network_alone_record_alike():
     member = trainer(record_at=xj.training.log_spaced(EPOCHS), batch_size=2)
     rates = member_of(RATES, slice(45))  # at greater ones a last bit soon makes another trajectory
@@ -135,6 +136,7 @@ def test_what_is_observed_does_not_change_how_members_are_trained():
     np.testing.assert_allclose(results.history.observed[:, 1], wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_of_mini_batches_are_those_of_each_epoch():
     """A record at every epoch of the choice is that of the trainer that records them all."""
     at = [0, 1, 5, 30, 399]
@@ -147,6 +149,7 @@ def test_losses_of_mini_batches_are_those_of_each_epoch():
     np.testing.assert_array_equal(some.accuracy, every.accuracy[:, at])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, pytest.param({"stop": "solved", "solved": lambda y_hat, y, loss: loss < 0.26}, marks=pytest.mark.slow)],

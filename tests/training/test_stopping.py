@@ -114,6 +114,7 @@ def test_a_plateau_is_what_it_says():
     np.testing.assert_array_equal(stopped.epochs, wanted)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_a_plateau():
     member = xj.trainer(MODEL, XOR, optax.sgd(float("inf")), epochs=50, stop=xj.training.plateau(5))
     results = xj.train_ensemble(member, range(2))
@@ -121,6 +122,7 @@ def test_a_loss_that_is_no_number_is_a_plateau():
     assert (results.epochs < 10).all()
 
 
+@pytest.mark.slow
 @quick
 def test_training_ends_when_all_have_stopped():
     seen = []

@@ -220,6 +220,7 @@ def test_a_network_may_be_solved_from_the_start():
     assert_trees_equal(result.params, good)
 
 
+@pytest.mark.slow
 def test_stop_freezes_with_mini_batches_and_momentum():
     def result(epochs, stop):
         optimizer = optax.sgd(1.0, 0.9)
@@ -303,6 +304,7 @@ def test_optimizers_of_optax_train(optimizer, batch_size):
     assert result.epochs == 400
 
 
+@pytest.mark.slow
 def test_composes_with_vmap_and_grad():
     trainer = xj.trainer(MODEL, XOR, sgd, epochs=20, record_every=5)
     keys = jax.random.split(KEY, 3)

@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from xorjax.networks.losses import SolvedRule, accuracy
@@ -67,7 +66,7 @@ class State(NamedTuple):
     """
 
     params: Params
-    optimizer_state: optax.OptState
+    optimizer_state: PyTree
     epoch: Int[Array, ""]
     solved_epoch: Int[Array, ""]
     key_shuffle: PRNGKeyArray | None
