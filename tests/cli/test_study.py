@@ -362,9 +362,10 @@ def test_another_study_is_refused_with_its_values_and_on_demand_its_program(made
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_committed_and_says_how_to_go_on(tmp_path):
-    plan = "seeds = 100_000\nepochs = 2_000\nunit = 1024\n"
+    plan = "seeds = 100_000\nepochs = 2_000\nshard_size = 1024\n"
     (tmp_path / "plan.toml").write_text(plan)
     command = [sys.executable, "-m", "xorjax", "study", "run", "plan.toml", "--store", "a.zarr"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and by what it starts, in a background job
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "a.zarr/outcome").glob("c.*"))) < 3 and time.monotonic() < deadline:
