@@ -23,7 +23,8 @@ def imported_modules(path):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}:{node.lineno} imports relatively"
-            names = [f"xorjax.{alias.name}" for alias in node.names] if node.module == "xorjax" else [node.module]
+            inner = [f"xorjax.{alias.name}" for alias in node.names]
+            names = inner if node.module == "xorjax" else [node.module or ""]
             yield from ((node.lineno, name) for name in names)
 
 

@@ -57,6 +57,7 @@ def test_the_blocks_run_in_order_by_copy_and_paste(tmp_path, monkeypatch, capsys
         for full, smaller in SMALLER.get(language, {}).items():
             block = block.replace(full, smaller)
         if language == "python":
+            more = False
             for line in block.splitlines():
                 more = prompt.push(line)
             assert not more, block  # the prompt waits for no more

@@ -383,7 +383,7 @@ def test_a_route_has_all_operations_that_it_names(route, device):
         loop = scalarize_loop(jax.make_jaxpr(once)(*scalar.values(), scalar[jnp.int32]), route)
         assert unsupported_reason(loop, route) is None
         return jax.jit(
-            lambda x, i: run_kernel(loop, route, [x, i], [], jnp.ones(1, jnp.int32), np.int32(1_024))
+            lambda x, i: run_kernel(loop, route, [x, i], [], jnp.ones(1, jnp.int32), jnp.int32(1_024))
         ).trace(*arrays)
 
     def lowered(name):

@@ -150,7 +150,7 @@ def test_a_sweep_has_a_line_a_map_or_a_map_for_each_size(name, tmp_path):
     backward = {axis: values[::-1] for axis, values in axes.items()}  # drawn ascending all the same
     figures.draw_shares(turned, backward, Shares(*map(np.flip, solved)))
     images = [image for ax in figure.axes for image in ax.images]
-    assert [image.get_array().shape for image in images] == maps
+    assert [np.shape(image.get_array()) for image in images] == maps
     assert all(image.get_clim() == (0.3, 0.7) for image in images)
     for ax, other in zip(figure.axes, turned.axes, strict=True):
         assert [t.get_text() for t in ax.get_xticklabels()] == [t.get_text() for t in other.get_xticklabels()]

@@ -237,7 +237,7 @@ def check_seeds(seeds: Any) -> range | np.ndarray:
         if checked.dtype.kind in "iu":
             ends = [int(checked.min()), int(checked.max())] if checked.size else []
         elif all(type(seed) is int for seed in seeds):  # none at all, or too large for NumPy's integers
-            ends = sorted(seeds)
+            ends = sorted(map(int, seeds))
         else:
             raise TypeError(f"seeds must be integers, got dtype {checked.dtype}.")
     if not ends:

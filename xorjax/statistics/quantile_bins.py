@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import Float, Int
 
 from xorjax._checks import check_choice, check_integer, check_real
 from xorjax.ensembles.accumulator import Accumulator
@@ -163,7 +163,7 @@ class Histogram(NamedTuple):
     outside: int
 
 
-def histogram(edges: Float[ArrayLike, " edges"], of: str | OfMembers = "loss") -> Accumulator:
+def histogram(edges: Sequence[float] | np.ndarray, of: str | OfMembers = "loss") -> Accumulator:
     """Histogram of a value of members.
 
     Args:

@@ -6,7 +6,7 @@ do not depend on the other members. A chunk is a row of blocks, trained one afte
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from xorjax.ensembles.engines.contract import ChunkFunctions, Engine, drop_membe
 from xorjax.ensembles.rounds import zero_epochs
 from xorjax.lanes.cost import Explanation, count_elements, plan_lanes
 from xorjax.lanes.depths import MemberProgram, run_lanes
-from xorjax.lanes.jaxprs import outlined_call, platform
+from xorjax.lanes.jaxprs import Aval, outlined_call, platform
 from xorjax.lanes.native import run_native
 from xorjax.lanes.transform import lane_vmap, merge_blocks, split_blocks
 from xorjax.training.problem import HParams
@@ -139,7 +139,8 @@ def _run_epochs(
 
     def train(is_native: bool, epochs: Array, members: Array, *blocks: Array) -> list[Array]:
         states, hparams = blocks[:n_states], blocks[n_states:]
-        records = [jnp.zeros((n_blocks, *a.shape, size), a.dtype) for a in closed.out_avals[n_states:]]
+        out_avals = cast("list[Aval]", closed.out_avals)
+        records = [jnp.zeros((n_blocks, *a.shape, size), a.dtype) for a in out_avals[n_states:]]
         run = partial(run_lanes, program, size, is_native)
 
         def train_block(carry: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
