@@ -1,5 +1,6 @@
 """The reference that pdoc makes from the docstrings has every public name, with its words."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -22,7 +23,8 @@ NAMES += [
     (space.__name__, name)
     for space in (keras, losses, models, tasks)
     for name, value in vars(space).items()
-    if getattr(value, "__module__", "") == space.__name__ and not name.startswith("_")
+    if inspect.isroutine(value) or inspect.isclass(value)
+    if value.__module__ == space.__name__ and not name.startswith("_")
 ]
 
 
