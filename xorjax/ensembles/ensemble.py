@@ -112,7 +112,7 @@ def train_ensemble(
     how: dict[str, Any] = {"engine": engine, "precision": precision, "chunk_size": chunk_size, "mesh": mesh}
     blocks = iter_results(trainer, members, **how, seconds=seconds, progress=progress)
     if reduce is not None:
-        return _reduced(combine(reduce), members, blocks)
+        return _reduce_results(combine(reduce), members, blocks)
     results: Result | None = None
     for part, block in blocks:
         if results is None:
@@ -123,7 +123,7 @@ def train_ensemble(
     return results
 
 
-def _reduced(reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]]) -> Any:
+def _reduce_results(reduce: Accumulator, members: Members, blocks: Iterator[tuple[slice, Result]]) -> Any:
     gathered = reduce.init(members)
     for part, block in blocks:
         gathered = reduce.update(gathered, block, members.indices(part))

@@ -255,7 +255,7 @@ def _checked_hparams(hparams: HParams, n_members: int) -> HParams:
       TypeError, ValueError: naming the leaf, if it is not real, is nan, or is as long as something else.
     """
 
-    def checked(path: Any, leaf: Any) -> np.ndarray:
+    def check_leaf(path: Any, leaf: Any) -> np.ndarray:
         name = f"hparams{jax.tree_util.keystr(path)}"
         array = _values(name, leaf)
         if array.ndim == 0:
@@ -267,7 +267,7 @@ def _checked_hparams(hparams: HParams, n_members: int) -> HParams:
             )
         return array
 
-    return jax.tree_util.tree_map_with_path(checked, hparams, is_leaf=lambda node: isinstance(node, list))
+    return jax.tree_util.tree_map_with_path(check_leaf, hparams, is_leaf=lambda node: isinstance(node, list))
 
 
 def _values(name: str, given: Any) -> np.ndarray:
