@@ -2,9 +2,9 @@
 
 import json
 
+import bench
 import numpy as np
 import pytest
-from benchmarks import bench
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def sgd(h):
 
 def assert_trees_close(got, wanted, **tolerance):
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(np.float64(a), np.float64(b), **tolerance)
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), **tolerance)
 
 
 def assert_trees_equal(got, wanted):
