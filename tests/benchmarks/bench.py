@@ -186,7 +186,7 @@ def compile_training(engine: Engine, network: Trainer, states: State, hparams: A
     """Compile what trains a chunk."""
     zeros = np.int32(0), np.zeros(engine.n_shards, np.int32)
     lowered = engine.functions(network).run_epochs.lower(states, hparams, *zeros)
-    return lowered.compile(engine.compiler_options())
+    return lowered.compile(engine.run_options())
 
 
 class Workload:

@@ -123,7 +123,7 @@ def test_any_number_of_threads(name, threads, whole, monkeypatch):
 @pytest.mark.parametrize("name", [name for name in TRAINERS if name != "vmap"])  # whose products are XLA's own
 def test_any_vector_width(name, bits_of_vector, whole, monkeypatch):
     width = {"xla_cpu_prefer_vector_width": bits_of_vector}
-    monkeypatch.setitem(choice.ENGINES, "lanes", lanes.ENGINE._replace(compiler_options=lambda: width))
+    monkeypatch.setitem(choice.ENGINES, "lanes", lanes.ENGINE._replace(run_options=lambda: width))
     assert_same_bits(trained(name, np.arange(200), rates(200)), whole(name), slice(200))
 
 

@@ -7,15 +7,16 @@ work follows the epochs that members run. No bit depends on the lane of a member
 import math
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.stages import Compiled
+from jax.stages import Compiled, Wrapped
 
-from xorjax.ensembles.engines.contract import ChunkFunctions, Engine
+from xorjax.ensembles.engines.contract import ChunkFunctions, CompilerOptions, Engine
 from xorjax.ensembles.members import Members
 from xorjax.ensembles.rounds import iter_rounds, zero_epochs
 from xorjax.training.problem import HParams
@@ -94,20 +95,30 @@ def place_members(
 
 
 def compile_chunk(engine: Engine, trainer: Trainer, like: PlacedMembers) -> CompiledChunk:
-    """Compile what runs every chunk of this shape."""
+    """Compile what runs every chunk of this shape: trace in this thread, and compile in others meanwhile."""
     functions: ChunkFunctions = engine.functions(trainer)
     seeds, hparams, order, counts = like
-    options = engine.compiler_options()
-    with engine.context():
-        init = functions.init.lower(seeds, hparams).compile(options)
-        states = init(seeds, hparams)
+    with engine.context(), ThreadPoolExecutor() as pool:
+
+        def start(function: Wrapped, *args: object, options: CompilerOptions | None = None) -> Future[Compiled]:
+            return pool.submit(function.lower(*args).compile, options)
+
+        init = start(functions.init, seeds, hparams, options=engine.init_options())
+        states = jax.tree.map(
+            lambda leaf: leaf.update(sharding=engine.sharding), jax.eval_shape(functions.init, seeds, hparams)
+        )
+        finish = start(functions.finish, states, hparams)
+        run_options, epochs = engine.run_options(), zero_epochs(trainer)
+        run_epochs = start(functions.run_epochs, states, hparams, epochs, counts, options=run_options)
+        observe = functions.observe and start(functions.observe, states, hparams)
         permute = functions.permute if trainer.stops else None
+        permute = permute and start(permute, states, hparams, order)
         return CompiledChunk(
-            init,
-            functions.run_epochs.lower(states, hparams, zero_epochs(trainer), counts).compile(options),
-            None if functions.observe is None else functions.observe.lower(states, hparams).compile(),
-            functions.finish.lower(states, hparams).compile(),
-            None if permute is None else permute.lower(states, hparams, order).compile(),
+            init.result(),
+            run_epochs.result(),
+            observe and observe.result(),
+            finish.result(),
+            permute and permute.result(),
         )
 
 

@@ -25,6 +25,7 @@ Params = dict[str, Any]  # the static parameters of an equation
 # The names that calls have had in JAX's versions.
 INLINED = ("closed_call", "eval_jaxpr", "jit", "pjit")
 CHECKPOINTS = ("checkpoint", "remat", "remat2")
+HAS_FUSION_EMITTERS_OPTION = jax.__version_info__ < (0, 11)  # of XLA's compiler for CPUs
 
 
 # What the interpreters use of JAX's own classes, which have no complete types.

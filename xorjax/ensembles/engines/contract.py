@@ -15,6 +15,8 @@ from jax.stages import Wrapped
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import Trainer
 
+CompilerOptions = dict[str, str | bool]
+
 
 def drop_member_axis(hparams: HParams) -> HParams:
     """Return the shapes of the hparams of one member, from the hparams of many."""
@@ -53,7 +55,7 @@ class Engine(NamedTuple):
         members that run together; every chunk is rounded up to whole blocks. None where a chunk runs as a whole.
       chunk_size: members that one call starts, trains and judges, unless the user says otherwise.
       functions: the functions of a trainer; cached, so that a second call compiles nothing.
-      compiler_options: `compiler_options()`, the options of XLA for `init` and `run_epochs`.
+      init_options, run_options: the options of XLA for `init` and for `run_epochs`, when called.
       n_shards: number of devices that a chunk is spread over, each with the same number of lanes.
       sharding: of arrays with a leading axis of members; None for the default device.
       context: the context in which the functions are traced.
@@ -63,7 +65,8 @@ class Engine(NamedTuple):
     choose_block_size: Callable[[Trainer, HParams], int | None]
     chunk_size: int
     functions: Callable[[Trainer], ChunkFunctions]
-    compiler_options: Callable[[], dict[str, str | bool]]
+    init_options: Callable[[], CompilerOptions]
+    run_options: Callable[[], CompilerOptions]
     n_shards: int = 1
     sharding: Sharding | None = None
     context: Callable[[], AbstractContextManager[object]] = nullcontext

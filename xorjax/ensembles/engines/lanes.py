@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xorjax.ensembles.engines.contract import ChunkFunctions, Engine, drop_member_axis
+from xorjax.ensembles.engines.contract import ChunkFunctions, CompilerOptions, Engine, drop_member_axis
 from xorjax.ensembles.rounds import zero_epochs
 from xorjax.lanes.cost import Explanation, count_elements, plan_lanes
 from xorjax.lanes.depths import MemberProgram, run_lanes
-from xorjax.lanes.jaxprs import Aval, outlined_call, platform
+from xorjax.lanes.jaxprs import HAS_FUSION_EMITTERS_OPTION, Aval, outlined_call, platform
 from xorjax.lanes.native import run_native
 from xorjax.lanes.transform import lane_vmap, merge_blocks, split_blocks
 from xorjax.training.problem import HParams
@@ -157,7 +157,7 @@ def _run_epochs(
     return states, jax.tree.map(merge_blocks, metrics)
 
 
-def compiler_options() -> dict[str, str | bool]:
+def run_options() -> CompilerOptions:
     """Return options for CPUs: vectors of 512 bits, and little unrolling, which would only take time to compile.
 
     (CPUs with shorter vectors split one in two.) The backend's level 0 would change bits of normal draws.
@@ -167,4 +167,14 @@ def compiler_options() -> dict[str, str | bool]:
     return {"xla_cpu_prefer_vector_width": "512", "xla_backend_optimization_level": "1"}
 
 
-ENGINE = Engine("lanes", choose_block_size, CHUNK_SIZE, make_functions, compiler_options)
+def init_options() -> CompilerOptions:
+    """Return `run_options`, without the code generator that takes twice as long for the same bits of `init`.
+
+    (Without it `run_epochs` would be slower, and results of `finish` would differ in the last bit.)
+    """
+    if platform() != "cpu" or not HAS_FUSION_EMITTERS_OPTION:
+        return run_options()
+    return {**run_options(), "xla_cpu_use_fusion_emitters": False}
+
+
+ENGINE = Engine("lanes", choose_block_size, CHUNK_SIZE, make_functions, init_options, run_options)

@@ -45,6 +45,7 @@ def make_engine(backend: KernelBackend) -> Engine:
         lanes if is_interpreted else CHUNK_SIZE,
         partial(make_functions, backend=backend),
         dict,
+        dict,
     )
 
 
