@@ -110,15 +110,15 @@ def compile_chunk(engine: Engine, trainer: Trainer, like: PlacedMembers) -> Comp
         finish = start(functions.finish, states, hparams)
         run_options, epochs = engine.run_options(), zero_epochs(trainer)
         run_epochs = start(functions.run_epochs, states, hparams, epochs, counts, options=run_options)
-        observe = functions.observe and start(functions.observe, states, hparams)
-        permute = functions.permute if trainer.stops else None
-        permute = permute and start(permute, states, hparams, order)
+        observe = start(functions.observe, states, hparams) if functions.observe else None
+        permutes = functions.permute if trainer.stops else None
+        permute = start(permutes, states, hparams, order) if permutes else None
         return CompiledChunk(
             init.result(),
             run_epochs.result(),
-            observe and observe.result(),
+            observe.result() if observe else None,
             finish.result(),
-            permute and permute.result(),
+            permute.result() if permute else None,
         )
 
 
