@@ -89,6 +89,7 @@ def test_rounds_of_any_length_give_the_same_bits(monkeypatch):
         assert_results_equal(xj.train_ensemble(trainer, range(5), RATE, chunk_size=8), whole)
 
 
+@pytest.mark.slow
 def test_more_records_than_fit_one_round_are_all_kept():
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=1000, record_every=3)
     results = xj.train_ensemble(trainer, range(2), RATE, chunk_size=2)
@@ -130,8 +131,9 @@ def test_other_random_generators_are_refused():
 
 
 # 64 is as long as a block, so that its axes could be confused.
-@pytest.mark.parametrize("length", [2, pytest.param(64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("engine", ["lanes", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [2, 64])
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
 def test_a_hyper_parameter_may_be_a_vector(engine, length):
     trainer = xj.trainer(MODEL, XOR, lambda h: optax.sgd(h["rates"][0] + h["rates"][1]), epochs=20, record_every=5)
     rates = np.random.default_rng(0).uniform(0, 1, (70, length)).astype(np.float32)
@@ -160,6 +162,7 @@ def test_the_number_of_members_and_the_values_of_hparams_compile_nothing(compila
         assert compilations == []
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_changes_no_other():
     model = xj.mlp((2, 4, 1), hidden="relu", output="linear")
     trainer = xj.trainer(model, XOR, lambda h: optax.sgd(h["learning_rate"]), epochs=60)
@@ -298,7 +301,8 @@ def test_settings_of_the_calling_thread_hold_for_the_work():
     np.testing.assert_allclose(results.loss[2], alone.loss, rtol=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["lanes", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["lanes", "vmap"])
 def test_a_setting_holds_for_a_trainer_that_ran_with_another(engine):
     single = xj.train_ensemble(TRAINER, range(3), RATE, engine=engine)
     with jax.enable_x64(True):

@@ -40,8 +40,12 @@ TRAINERS = {
     "vmap": xj.trainer(xj.mlp((4, 96, 32, 1)), PARITY, by_rate(optax.sgd), epochs=2),
 }
 LARGEST = 4_097
-QUICK = ("stop", "array")  # one trainer of each depth that compiles fast; the others run with the slow tests
-EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TRAINERS]
+
+
+def every_trainer(quick):
+    """Parametrize with all trainers; `quick` alone is not slow."""
+    names = [pytest.param(name, marks=() if name == quick else pytest.mark.slow) for name in TRAINERS]
+    return pytest.mark.parametrize("name", names)
 
 
 def rates(n):
@@ -94,7 +98,7 @@ def test_any_number_of_members(name, whole):
         assert_same_bits(trained(name, np.arange(n), rates(n)), whole(name), slice(n))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_trainer(quick="array")
 def test_any_order(name, whole):
     shuffled = np.random.default_rng(0).permutation(1_000)
     for order in (np.arange(1_000)[::-1], shuffled):
@@ -127,7 +131,7 @@ def test_any_vector_width(name, bits_of_vector, whole, monkeypatch):
     assert_same_bits(trained(name, np.arange(200), rates(200)), whole(name), slice(200))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_trainer(quick="stop")
 def test_a_diverging_member_changes_no_other(name, whole):
     mixed = rates(200)
     mixed[::3] = 1e38
@@ -139,7 +143,7 @@ def test_a_diverging_member_changes_no_other(name, whole):
     np.testing.assert_array_equal(results.outcome == xj.Outcome.DIVERGED, plain.outcome == xj.Outcome.DIVERGED)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_trainer(quick="stop")
 def test_engines_agree(name, whole):
     """Bits differ by the order of sums, and in 40 epochs at these rates a difference grows."""
     plain = xj.train_ensemble(TRAINERS[name], np.arange(500), {"learning_rate": rates(500)}, engine="vmap")

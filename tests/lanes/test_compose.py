@@ -88,7 +88,7 @@ def transform_all(vmap):
     return jax.jit(lambda w, x: {name: around(vmap)(w, x) for name, around in AROUND.items()})(W, X)
 
 
-@pytest.mark.parametrize("way", [pytest.param("scalar", marks=pytest.mark.slow), "array", "scalarize"])
+@pytest.mark.parametrize("way", ["scalarize", *(pytest.param(depth, marks=pytest.mark.slow) for depth in DEPTHS)])
 def test_transformations(way):
     got, wanted = transform_all(MAPS[way]), transform_all(jax.vmap)
     for name in AROUND:
@@ -202,7 +202,9 @@ def test_a_scalarized_step_takes_references_apart_without_vmap():
 # Kinds of numbers.
 
 
-@pytest.mark.parametrize("way", MAPS)
+@pytest.mark.parametrize(
+    "way", ["array", *(pytest.param(way, marks=pytest.mark.slow) for way in ("scalar", "scalarize"))]
+)
 def test_double_precision(way):
     with jax.enable_x64(True):
         w, x = (jnp.asarray(np.random.default_rng(i).standard_normal((5, 2, 2)[: 3 - i])) for i in (0, 1))
@@ -234,7 +236,7 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("way", MAPS)
+@pytest.mark.parametrize("way", [*DEPTHS, pytest.param("scalarize", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_every_kind(name, way):
     fn, x, tolerance = NUMBERS[name]

@@ -79,6 +79,7 @@ def test_values_are_those_of_vmap(program):
     check_values(program)
 
 
+@pytest.mark.slow
 @few
 @given(programs(smooth=True))
 def test_gradients_are_those_of_vmap(program):

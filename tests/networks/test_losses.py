@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 def test_mse_is_the_mean_over_outputs_and_rows(pair):
     y_hat, y = pair
     with jax.enable_x64(True):
-        np.testing.assert_allclose(xj.mse(y_hat, y), np.mean((y_hat - y) ** 2), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(jax.jit(xj.mse)(y_hat, y), np.mean((y_hat - y) ** 2), rtol=1e-12, atol=1e-12)
 
 
 LOGITS = array_shapes(min_dims=2, max_dims=2, min_side=2).flatmap(
@@ -32,14 +32,16 @@ LOGITS = array_shapes(min_dims=2, max_dims=2, min_side=2).flatmap(
 @settings(max_examples=8)
 def test_cross_entropies_are_those_of_the_probabilities(pair):
     logits, other = pair
+    softmax_cross_entropy = jax.jit(xj.losses.softmax_cross_entropy)
+    sigmoid_cross_entropy = jax.jit(xj.losses.sigmoid_cross_entropy)
     with jax.enable_x64(True):
         shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         one_hot = np.eye(logits.shape[1])[other.argmax(axis=1)]
         wanted = -(one_hot * np.log(shares)).sum(axis=1).mean()
-        np.testing.assert_allclose(xj.losses.softmax_cross_entropy(logits, one_hot), wanted, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(softmax_cross_entropy(logits, one_hot), wanted, rtol=1e-9, atol=1e-12)
         odds, y = 1 / (1 + np.exp(-logits)), other > 0
         wanted = -np.mean(np.where(y, np.log(odds), np.log(1 / (1 + np.exp(logits)))))
-        np.testing.assert_allclose(xj.losses.sigmoid_cross_entropy(logits, y), wanted, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(sigmoid_cross_entropy(logits, y), wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_threshold_of_odds():

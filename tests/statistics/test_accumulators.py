@@ -295,7 +295,7 @@ def by_rate_and_momentum(h):
 @pytest.mark.parametrize("chunk_size", [256, pytest.param(None, marks=pytest.mark.slow)])
 def test_an_ensemble_is_reduced_to_what_its_results_say(chunk_size):
     trainer = xj.trainer(xj.mlp((2, 2, 1)), XOR, by_rate_and_momentum, epochs=150)
-    results = xj.train_ensemble(trainer, MEMBERS)
+    results = xj.train_ensemble(trainer, MEMBERS, chunk_size=chunk_size)
     found = xj.train_ensemble(trainer, MEMBERS, reduce=ALL, chunk_size=chunk_size)
     combined = {
         name: each.finalize(each.update(each.init(MEMBERS), results, MEMBERS.indices(slice(None))))

@@ -84,6 +84,7 @@ def test_engines_and_a_network_alone_stop_alike(rule):
     np.testing.assert_allclose(alone.history.loss, lanes.history.loss[39], rtol=0.02)
 
 
+@pytest.mark.slow
 @quick
 def test_what_is_recorded_after_the_end_is_what_it_ended_with():
     results = xj.train_ensemble(trainer("solved", record_every=9), range(30), rates(30))
@@ -95,6 +96,7 @@ def test_what_is_recorded_after_the_end_is_what_it_ended_with():
     assert (results.history.loss[~after] >= 0.24).all()
 
 
+@quick
 def test_a_plateau_is_what_it_says():
     """By the losses of every epoch of the same network without it."""
     losses = xj.train_ensemble(trainer("never", record_every=1), range(20), rates(20)).history.loss

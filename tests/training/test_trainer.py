@@ -179,30 +179,20 @@ def test_epochs_in_pieces_are_run_bit_for_bit():
     np.testing.assert_array_equal(records, result.history.loss)
 
 
-def first_epoch_at_which_the_rule_holds(rule, epochs):
-    """By looking at every epoch's predictions."""
-    trainer = xj.trainer(
-        MODEL, XOR, optax.sgd(8.0), epochs=epochs, record_every=1, record=["predictions", "params"]
-    )
-    history = jax.jit(trainer.run)(KEY).history
-    y_hats = history.predictions
-    holds = jax.jit(jax.vmap(lambda y_hat: rule(y_hat, XOR.y, xj.mse(y_hat, XOR.y))))(y_hats)
-    epoch = int(np.argmax(holds))
-    return epoch, jax.tree.map(lambda leaf: leaf[epoch], history.params)
-
-
 @pytest.mark.parametrize(
     "rule",
     [xj.losses.solved_by_loss(0.05), pytest.param(xj.losses.solved_by_40_20_40(), marks=pytest.mark.slow)],
 )
 def test_solved_epoch_is_the_first_at_which_the_rule_holds_and_stop_freezes_there(rule):
-    epoch, params = first_epoch_at_which_the_rule_holds(rule, 3000)
+    def result(epochs, **options):
+        return jax.jit(xj.trainer(MODEL, XOR, optax.sgd(8.0), epochs=epochs, solved=rule, **options).run)(KEY)
+
+    free = result(3000, record_every=1, record=["predictions", "params"])
+    y_hats = free.history.predictions
+    holds = jax.jit(jax.vmap(lambda y_hat: rule(y_hat, XOR.y, xj.mse(y_hat, XOR.y))))(y_hats)
+    epoch = int(np.argmax(holds))
     assert 0 < epoch < 2999
-
-    def result(epochs, **stop):
-        return jax.jit(xj.trainer(MODEL, XOR, optax.sgd(8.0), epochs=epochs, solved=rule, **stop).run)(KEY)
-
-    free = result(3000)
+    params = jax.tree.map(lambda leaf: leaf[epoch], free.history.params)
     assert (free.solved_epoch, free.epochs) == (epoch, 3000)
     assert result(epoch).solved_epoch == epoch  # judged after the last update too
     before = result(epoch - 1)
@@ -340,7 +330,7 @@ def result_in(dtype):
         return jax.tree.map(lambda p: p.astype(dtype), xj.mlp((2, 3, 1), dtype="float32").init(key))
 
     model = xj.mlp((2, 3, 1))._replace(init=init)
-    trainer = xj.trainer(model, XOR, optax.sgd(1.0, 0.9), epochs=50, record_every=10, batch_size=3)
+    trainer = xj.trainer(model, XOR, optax.sgd(1.0, 0.9), epochs=50, record_every=10)
     with jax.enable_x64(dtype == "float64"):
         return jax.device_get(jax.jit(trainer.run)(jax.random.key(3)))
 
