@@ -1,6 +1,6 @@
 """Train a tiny neural network a million times: a functional JAX kernel for seed ensembles.
 
-Every program is written for one network; `train_ensemble` and `lane_vmap` add the members. The package has nine
+Every program is written for one network; `train_ensemble` and `lane_vmap` add the members. The package has eight
 layers, and each imports only the layers below it:
 
     cli/         the command `xorjax`: options in, the library at work, words out

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import Mesh
 
 import xorjax as xj
-from xorjax import statistics as accumulators
+from xorjax import statistics
 from xorjax.ensembles import devices as sharding
 
 N = 700
@@ -58,7 +58,7 @@ def main() -> None:
         found["stopping, in another mesh"] = digest("stopping")
     with jax.default_device(jax.devices()[3]):
         found["stopping, a default device"] = digest("stopping")
-    reduced = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=accumulators.moments())
+    reduced = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=statistics.moments())
     print(json.dumps({"devices": len(jax.devices()), "digests": found, "mean": float(reduced.mean)}))
 
 
@@ -80,7 +80,7 @@ def test_bits_do_not_depend_on_the_devices():
     alone = {name: digest(name, one) for name in CASES}
     assert of_eight["digests"] == {key: alone[key.partition(",")[0]] for key in of_eight["digests"]}
     assert len(of_eight["digests"]) == 9
-    found = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=accumulators.moments())
+    found = xj.train_ensemble(CASES["stopping"][0], range(N), RATES, reduce=statistics.moments())
     assert of_eight["mean"] == float(found.mean)
 
 

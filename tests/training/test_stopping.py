@@ -45,28 +45,28 @@ def bits(results):
         ),
     ],
 )
-def test_packing_changes_no_bit(rule, record_every, batch_size, monkeypatch):
+def test_compaction_changes_no_bit(rule, record_every, batch_size, monkeypatch):
     member = trainer(RULES[rule], record_every=record_every, batch_size=batch_size)
-    n_active = []
+    n_trained = []
     run_epochs = chunks.Chunk.run_epochs
     monkeypatch.setattr(
         chunks.Chunk,
         "run_epochs",
-        lambda self, epochs: (n_active.append(self._n_active), run_epochs(self, epochs))[1],
+        lambda self, epochs: (n_trained.append(self._n_trained), run_epochs(self, epochs))[1],
     )
     hparams = rates(300)
     hparams["learning_rate"][3] = np.inf  # a member that diverges among the others
-    packed = xj.train_ensemble(member, range(300), hparams)
-    assert min(n_active) <= 64 < max(n_active)  # lanes that are trained
+    compacted = xj.train_ensemble(member, range(300), hparams)
+    assert min(n_trained) <= 64 < max(n_trained)  # lanes that are trained
     monkeypatch.setattr(chunks.Chunk, "compact", lambda self, epoch: self.n_members)
     whole = xj.train_ensemble(member, range(300), hparams)
-    for got, wanted in zip(bits(packed), bits(whole), strict=True):
+    for got, wanted in zip(bits(compacted), bits(whole), strict=True):
         np.testing.assert_array_equal(got, wanted)
-    assert len(set(packed.epochs)) > 10
-    assert packed.outcome[3] == xj.Outcome.DIVERGED
+    assert len(set(compacted.epochs)) > 10
+    assert compacted.outcome[3] == xj.Outcome.DIVERGED
     chosen = [299, 5, 64]
     some = xj.train_ensemble(member, chosen, {"learning_rate": hparams["learning_rate"][chosen]})
-    for got, wanted in zip(bits(some._replace(history=None)), bits(packed._replace(history=None)), strict=True):
+    for got, wanted in zip(bits(some._replace(history=None)), bits(compacted._replace(history=None)), strict=True):
         np.testing.assert_array_equal(got, wanted[chosen])
 
 

@@ -4,6 +4,10 @@
 and `random_search` describe `Members` whose hyper-parameters differ. `replay` trains one member again, alone, bit
 for bit. An `Accumulator` gathers statistics in place of results; `xorjax.statistics` has them.
 
+Beneath, `scheduler` splits members into chunks and runs them on threads, `chunk` compiles and trains one chunk and
+compacts the lanes of stopped members, `rounds` bounds the time between reports, and `engines` has the ways to
+run a chunk.
+
 >>> import optax, xorjax as xj
 >>> trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), lambda h: optax.sgd(h["learning_rate"]), epochs=5)
 >>> train_ensemble(trainer, grid(learning_rate=[0.1, 1.0], seeds=range(3))).loss.shape

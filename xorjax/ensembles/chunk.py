@@ -1,7 +1,7 @@
 """One chunk of an ensemble: its members are started, trained in rounds, and judged.
 
-Members that have stopped move behind the others when that empties enough blocks, which are then skipped: so the
-work follows the epochs that members run. No bit depends on the lane of a member.
+Members that have stopped are moved to the last lanes once that empties a sixteenth of the blocks; empty blocks
+are skipped. So the work follows the epochs that members run. No bit depends on the lane of a member.
 """
 
 import math
@@ -128,12 +128,12 @@ class Chunk:
     def __init__(self, compiled: CompiledChunk, states: State, placed: PlacedMembers, block_size: int):
         self._compiled, self._states, self._hparams = compiled, states, placed.hparams
         self._order = placed.order.reshape(len(placed.counts), -1)  # the member in each lane of each device
-        self._n_active = placed.counts  # lanes of each device that are trained, from the first
+        self._n_trained = placed.counts  # lanes of each device that are trained, from the first
         self.n_members, self._block_size = int(placed.counts.sum()), block_size
 
     def run_epochs(self, epochs: np.ndarray) -> EpochMetrics | None:
         """Train all members that have not stopped; return the metrics, (slots, members)."""
-        outs = self._compiled.run_epochs(self._states, self._hparams, epochs, self._n_active)
+        outs = self._compiled.run_epochs(self._states, self._hparams, epochs, self._n_trained)
         self._states, metrics = jax.block_until_ready(outs)
         return jax.tree.map(lambda each: self._by_member(np.asarray(each).T).T, metrics)
 
@@ -147,14 +147,14 @@ class Chunk:
     def compact(self, epoch: int) -> int:
         """Move members that stopped before this epoch behind the others, if it pays; return how many still run."""
         stopped = np.asarray(self._states.epoch).reshape(self._order.shape) < epoch
-        is_active = np.arange(self._order.shape[1]) < self._n_active[:, None]
-        running = (is_active & ~stopped).sum(1, dtype=np.int32)
-        blocks, needed = (-(-n // self._block_size) for n in (self._n_active, running))
+        is_trained = np.arange(self._order.shape[1]) < self._n_trained[:, None]
+        running = (is_trained & ~stopped).sum(1, dtype=np.int32)
+        blocks, needed = (-(-n // self._block_size) for n in (self._n_trained, running))
         pays = COMPACT_SHARE * (blocks - needed).sum() >= blocks.sum()
         if self._compiled.permute is not None and running.any() and pays:
-            order = np.argsort(np.where(is_active, stopped, 2), axis=1, kind="stable").astype(np.int32)
+            order = np.argsort(np.where(is_trained, stopped, 2), axis=1, kind="stable").astype(np.int32)
             self._states, self._hparams = self._compiled.permute(self._states, self._hparams, order.reshape(-1))
-            self._order, self._n_active = np.take_along_axis(self._order, order, 1), running
+            self._order, self._n_trained = np.take_along_axis(self._order, order, 1), running
         return int(running.sum())
 
     def finish(self) -> Result:

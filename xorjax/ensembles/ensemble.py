@@ -65,7 +65,7 @@ def train_ensemble(
     reduce: Accumulator | Mapping[str, Accumulator] | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Trains one member for each seed, as `trainer.run(jax.random.key(seed), hparams)` does.
+    """Train one member for each seed, as `trainer.run(jax.random.key(seed), hparams)` does.
 
     Args:
       trainer: from `xj.trainer(...)`.
@@ -73,28 +73,28 @@ def train_ensemble(
         `xj.random_search(...)`, which are seeds and hparams at once.
       hparams: a pytree whose leaves are scalars (shared by all) or have a leading axis as long as `seeds`
         (one value for each member). A list of numbers counts as an array.
-      engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it), "pallas" (a kernel with all
-        that is learned in registers, for GPUs and TPUs), or "auto" to choose from the program and the platform:
-        "pallas" where an epoch fits in one, else "lanes". ("interpret" is that kernel, interpreted: slow, for a
-        look at it on a CPU.)
+      engine: "lanes" (`lane_vmap` of the trainer's loop), "vmap" (`jax.vmap` of it, which computes stopped
+        members until their chunk ends), "pallas" (a kernel that keeps parameters and optimizer state in
+        registers, for GPUs and TPUs), or "auto" to choose from the program and the platform: "pallas" where an
+        epoch fits in a kernel, else "lanes". ("interpret" runs that kernel on a CPU, slowly, for tests.)
       precision: "fast" allows a GPU's kernel its approximate exponentials and quotients; it changes nothing
         elsewhere.
-      chunk_size: members that are worked on by one thread at once, on each device, rounded up to whole blocks of
-        the engine; None lets it choose. Memory grows with it. Chunks are filled up with members whose results are
-        dropped, so that every chunk runs the same program.
+      chunk_size: number of members that one thread trains together, on each device, rounded up to whole blocks
+        of the engine; None lets it choose. Memory grows with it. The last chunk is filled up with members whose
+        results are dropped, so that every chunk runs the same program.
       mesh: of the one axis "member", such as `jax.make_mesh((8,), ("member",))`: the devices to train on; None is
         all of this process. No bit depends on how many there are.
-      seconds: after so many, compilation not counted, training ends: members that have neither trained all their
-        epochs nor stopped are judged as they are, and those not solved yet end as UNFINISHED. Who has not begun is
-        judged too, about a million members in a second. None is no limit.
-      reduce: what to gather in place of the members' results: an `Accumulator`, such as
-        `accumulators.share("solved", by=["learning_rate"])`, or several by name. No member is then kept.
+      seconds: time limit of training, compilation not counted; None is no limit. At the limit all members are
+        judged as they are, also those that have not begun (about a million in a second); a member that has
+        neither trained all its epochs nor stopped, and is not solved, ends as UNFINISHED.
+      reduce: statistics to gather in place of the members' results: an `Accumulator`, such as
+        `xj.statistics.share("solved", by=["learning_rate"])`, or a dictionary of several. No result is then kept.
       progress: called as `progress(done, total)` in this thread, with the members finished (those under way
         count by the share of their epochs, rounded down in sum) and the number of members.
 
     Returns:
-      A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, what that finds, the
-      same bit for bit however the members are cut in chunks.
+      A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, its statistics, the
+      same bit for bit whatever the chunks.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -142,7 +142,7 @@ def iter_results(
     seconds: float | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[slice, Result]]:
-    """`train_ensemble` block by block: yields which members, and their results, in order.
+    """Yield the results of `train_ensemble` chunk by chunk, in order.
 
     For results that need not be kept together in memory, or are wanted before the last is done. Closing the
     iterator, or an interrupt, stops the work within a round.
@@ -151,7 +151,7 @@ def iter_results(
       trainer, seeds, hparams, engine, precision, chunk_size, mesh, seconds, progress: as for `train_ensemble`.
 
     Yields:
-      A slice of the members, and a `Result` of theirs in NumPy arrays, member axis first.
+      A slice of the members, and their `Result` in NumPy arrays, member axis first.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
@@ -181,10 +181,10 @@ def replay(
     engine: str = "auto",
     precision: Literal["float32", "fast"] = "float32",
 ) -> Result:
-    """One member of any ensemble again, alone, as it was after each of these epochs, bit for bit.
+    """Train one member of any ensemble again, alone; return it after each of these epochs, bit for bit.
 
     Args:
-      trainer, seed, hparams: what names the member; hparams are its own.
+      trainer, seed, hparams: those of the member.
       epochs: in ascending order, from 0 (as it started) to `trainer.epochs`.
       engine, precision: those that trained it, in chunks of the size that the engine chose.
 

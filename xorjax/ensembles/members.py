@@ -25,14 +25,14 @@ AxisIndices = Mapping[str, np.ndarray]  # by axis: the indices of members along 
 
 
 class Members:
-    """Seeds and hyper-parameters of any number of members; `grid` and `random_search` make them.
+    """Seeds and hyper-parameters of any number of members, from `grid` or `random_search`.
 
-    They are ordered with the last axis fastest, so that `results.loss.reshape(members.shape)` has the axes that
-    `members.axes` names. `members[a:b]` gives the seeds of some, and their hparams with a leading axis.
+    The last axis varies fastest, so that `results.loss.reshape(members.shape)` has the axes that `members.axes`
+    names. `members[a:b]` returns the seeds of a range of members, and their hparams with a leading axis.
 
     Attributes:
-      axes: names, one of them "seed".
-      shape: how many members each has.
+      axes: names of the axes, one of them "seed".
+      shape: length of each axis.
 
     >>> members = random_search(jax.random.key(0), 20, seeds=range(100), learning_rate=0.5)
     >>> members.axes, members.shape, len(members)
@@ -60,13 +60,13 @@ class Members:
         """Return the indices of a range of members along each axis, from 0.
 
         Args:
-          part: a slice of neighbours.
+          part: a slice of step 1.
 
         Returns:
           For each axis, the indices of these members, (members,).
 
         Raises:
-          TypeError: if it is no such slice.
+          TypeError: if it is not such a slice.
         """
         if not isinstance(part, slice) or part.step not in (None, 1):
             raise TypeError(f"members are asked for by slices of neighbours, such as members[:10]; got {part!r}.")
@@ -92,20 +92,20 @@ def as_members(seeds: Any, hparams: HParams) -> Members:
             raise ValueError(f"{hparams=} must be None, since {seeds!r} have their own.")
         return seeds
     seeds = check_seeds(seeds)
-    hparams = _checked_hparams(hparams, len(seeds))
+    hparams = _check_hparams(hparams, len(seeds))
     return Members({SEED: len(seeds)}, seeds, lambda at: jax.tree.map(lambda leaf: leaf[at[SEED]], hparams))
 
 
 def grid(**axes: Any) -> Members:
-    """Every combination of seeds and of values of hyper-parameters.
+    """Return every combination of seeds and of values of hyper-parameters, described and not listed.
 
     Args:
       axes: `seeds`, as for `train_ensemble`, and the values of each hyper-parameter: a list, or an array with
-        them along its first axis (16 tables of targets have shape (16, 4, 1)). A number is shared by all members,
-        and no axis. The axes are in the order of the arguments, the last the fastest.
+        them along its first axis (16 tables of targets have shape (16, 4, 1)). A number is shared by all members
+        and makes no axis. The axes are in the order of the arguments; the last varies fastest.
 
     Returns:
-      Members whose hparams are a dictionary by these names. None is listed: describing 10^9 takes no time.
+      Members whose hparams are a dictionary by these names. 10^9 members cost no time or memory.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed.
@@ -117,8 +117,8 @@ def grid(**axes: Any) -> Members:
     (array([0, 1]), {'learning_rate': array([0.5, 0.1]), 'momentum': array([0.9, 0. ])})
     """
     sizes: dict[str, int] = {}
-    seeds, hparams = _seeds_apart("grid", axes)
-    values = {name: _values(name, given) for name, given in hparams.items()}
+    seeds, hparams = _separate_seeds("grid", axes)
+    values = {name: _to_array(name, given) for name, given in hparams.items()}
     for name in axes:
         if name == "seeds":
             sizes[SEED] = len(seeds)
@@ -138,12 +138,12 @@ def grid(**axes: Any) -> Members:
 
 
 def random_search(key: Any, draws: int, **axes: Any) -> Members:
-    """Hyper-parameters drawn at random, each draw with every seed.
+    """Return hyper-parameters drawn at random, each draw with every seed.
 
     Args:
-      key: a JAX key. What is drawn for a hyper-parameter follows from the key, its name and the number of the
+      key: a JAX key. A drawn value depends on the key, on the name of the hyper-parameter and on the number of the
         draw: more draws, or other hyper-parameters beside it, change nothing. (NumPy's generator Philox.)
-      draws: how many.
+      draws: number of draws.
       axes: `seeds`, as for `train_ensemble`, and for each hyper-parameter a frozen SciPy distribution, such as
         `scipy.stats.loguniform(1e-3, 1)`, or a number, which all members share.
 
@@ -163,9 +163,9 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
         raise TypeError(f"{key=} must be a typed key, such as jax.random.key(0).")
     words = np.asarray(jax.random.key_data(key)).astype(np.uint64)
     draws = check_integer("draws", draws, 1, 2**62)
-    seeds, hparams = _seeds_apart("random_search", axes)
+    seeds, hparams = _separate_seeds("random_search", axes)
     drawn = {name: given for name, given in hparams.items() if hasattr(given, "ppf")}
-    shared = {name: _values(name, given) for name, given in hparams.items() if name not in drawn}
+    shared = {name: _to_array(name, given) for name, given in hparams.items() if name not in drawn}
     for name, distribution in drawn.items():
         if not np.isfinite(distribution.ppf(0.5)):
             raise ValueError(f"{name}={distribution.dist.name} has parameters for which it has no median.")
@@ -186,17 +186,17 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
 
 
 def _uniform(words: np.ndarray, name: str, draws: np.ndarray) -> np.ndarray:
-    """A number between 0 and 1 for each of these draws, which lie close together."""
+    """Return a number between 0 and 1 for each of these draws, which lie close together."""
     if not draws.size:
         return np.empty(0)
     generator = np.random.Philox(key=[words[0] << np.uint64(32) | words[1], zlib.crc32(name.encode())])
-    first = draws.min() // 4  # it makes four numbers at a time
+    first = draws.min() // 4  # the generator makes four numbers at a time
     generator.advance(int(first))
     bits = generator.random_raw(int(draws.max() - 4 * first + 1))[draws - 4 * first]
     return ((bits >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
-def _seeds_apart(function: str, axes: Mapping[str, Any]) -> tuple[range | np.ndarray, dict[str, Any]]:
+def _separate_seeds(function: str, axes: Mapping[str, Any]) -> tuple[range | np.ndarray, dict[str, Any]]:
     hparams = dict(axes)
     if "seeds" not in hparams:
         raise TypeError(f"{function}() needs seeds, such as seeds=range(1000).")
@@ -212,7 +212,7 @@ def _check_generator() -> None:
     if generator != GENERATOR:
         raise ValueError(
             f"jax_default_prng_impl={generator!r} must be {GENERATOR!r}: the numbers that "
-            f"the others draw for a member depend on its company."
+            f"other generators draw for a member depend on the other members."
         )
 
 
@@ -248,8 +248,8 @@ def check_seeds(seeds: Any) -> range | np.ndarray:
     return checked
 
 
-def _checked_hparams(hparams: HParams, n_members: int) -> HParams:
-    """`hparams` with every leaf a NumPy array that has a leading member axis (a view, where it is shared).
+def _check_hparams(hparams: HParams, n_members: int) -> HParams:
+    """Return `hparams` with each leaf as a NumPy array with a leading member axis (a view, where it is shared).
 
     Raises:
       TypeError, ValueError: naming the leaf, if it is not real, is nan, or is as long as something else.
@@ -257,7 +257,7 @@ def _checked_hparams(hparams: HParams, n_members: int) -> HParams:
 
     def check_leaf(path: Any, leaf: Any) -> np.ndarray:
         name = f"hparams{jax.tree_util.keystr(path)}"
-        array = _values(name, leaf)
+        array = _to_array(name, leaf)
         if array.ndim == 0:
             return np.broadcast_to(array, (n_members,))
         if array.shape[0] != n_members:
@@ -270,8 +270,8 @@ def _checked_hparams(hparams: HParams, n_members: int) -> HParams:
     return jax.tree_util.tree_map_with_path(check_leaf, hparams, is_leaf=lambda node: isinstance(node, list))
 
 
-def _values(name: str, given: Any) -> np.ndarray:
-    """Values of a hyper-parameter, as an array of real numbers."""
+def _to_array(name: str, given: Any) -> np.ndarray:
+    """Return the values of a hyper-parameter as an array of real numbers."""
     if hasattr(given, "ppf"):
         raise TypeError(f"{name} must be real numbers, got a distribution; random_search takes those.")
     array = check_real_array(name, given)

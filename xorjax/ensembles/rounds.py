@@ -14,8 +14,8 @@ from xorjax.training.updates import EpochMetrics
 
 FIRST_ROUND = 16  # epochs
 ROUND_SECONDS = 0.2
-# If networks may stop, a round lasts at most a quarter of the epochs so far: a stopped member is still computed
-# until the round ends. The end of a round costs as much as a hundred epochs of a few blocks.
+# If networks may stop, a round lasts at most a quarter of the epochs so far (or 64), because a stopped member is
+# still computed until the round ends. The end of a round costs as much as a hundred epochs of a few blocks.
 STOPPING_GROWTH, STOPPING_ROUND = 1 / 4, 64
 
 

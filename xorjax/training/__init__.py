@@ -1,8 +1,8 @@
 """One network: the pure functions that train it.
 
 Start with `xorjax.trainer`, defined in `training/trainer.py`: it returns a `Trainer` of pure functions, and its
-`run` returns a `Result`. `plateau` and `StopRule` decide when a network stops before its last epoch; `log_spaced`
-lists epochs to record.
+`run` returns a `Result`. `plateau` and `StopRule` (`training/stopping.py`) decide when a network stops before its
+last epoch; `log_spaced` lists epochs to record. `training/state.py` has the start and one epoch.
 
 >>> import jax, optax, xorjax as xj
 >>> trainer = xj.trainer(

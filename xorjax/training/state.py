@@ -105,8 +105,8 @@ def init_state(settings: Settings, key: PRNGKeyArray, hparams: HParams) -> State
 def train_epoch(settings: Settings, state: State, hparams: HParams) -> tuple[State, EpochMetrics]:
     """Train for one epoch; a network whose stop rule holds keeps its params and its epoch.
 
-    The optimizer's state of a stopped network still changes: nothing reads it, and this halves the selects. Where
-    it may be seen or differentiated, `freeze_optimizer` undoes that.
+    The optimizer's state of a stopped network still changes: it is not used again, and restoring it would double
+    the selects. Where it may be seen or differentiated, `freeze_optimizer` restores it.
     """
     problem = settings.build_problem(hparams)
     rows, n = Rows(*problem.batch, state.weights), len(problem.batch.x)
@@ -143,7 +143,7 @@ def train_epoch(settings: Settings, state: State, hparams: HParams) -> tuple[Sta
 
 
 def freeze_optimizer(settings: Settings, old: State, new: State) -> State:
-    """`new`, with the optimizer's state of `old` where the network has stopped.
+    """Return `new` with the optimizer's state of `old` where the network has stopped.
 
     Without this, updates that are never applied may grow to infinity, and derivatives become nan.
     """

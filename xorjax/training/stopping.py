@@ -22,8 +22,9 @@ class StopRule(NamedTuple):
     Attributes:
       init: `init(dtype) -> carried`, a pytree of scalars; the dtype is that of the loss.
       update: `update(carried, solved, loss, epoch) -> (carried, stops)`, called before the update of each epoch.
-        `solved` says whether the solved rule ever held, `loss` is the loss now, `epoch` the number of epochs
-        trained. A stopped network keeps what it carried, and the rule is called again: it must answer the same.
+        `solved` says whether the solved rule ever held, `loss` is that of the whole batch now, `epoch` the number
+        of epochs trained. When it stops the network, the new carried values are dropped; later calls get the
+        same arguments again, and must stop it again.
     """
 
     init: Callable[[DTypeLike], PyTree]
@@ -32,6 +33,7 @@ class StopRule(NamedTuple):
 
 NEVER = StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, False))
 SOLVED = StopRule(lambda dtype: (), lambda carried, solved, loss, epoch: (carried, solved))
+# The rules that have names, for `stop="solved"`, for plans and for the option --stop.
 RULES = {"never": NEVER, "solved": SOLVED}
 
 
@@ -40,8 +42,8 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
 
     Args:
       epochs: the number of epochs without improvement, 1 to 2^30.
-      improvement: a loss is an improvement if it is below the best so far by more than this, 0 or more. A loss
-        that is not a number never is.
+      improvement: a loss, of the whole batch, is an improvement if it is below the best so far by more than
+        this, 0 or more. A loss that is not a number never is.
 
     Returns:
       A rule for `trainer(..., stop=...)`.

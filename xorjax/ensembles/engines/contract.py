@@ -26,7 +26,7 @@ def drop_member_axis(hparams: HParams) -> HParams:
 class ChunkFunctions(NamedTuple):
     """The jitted functions of a trainer for a chunk of members; the member axis is first, in the metrics last.
 
-    How an engine lays out a State is its own affair.
+    The layout of a State is the engine's own.
 
     Attributes:
       init: `init(seeds, hparams) -> State`; seeds uint32 (chunk,), every leaf of hparams (chunk, …).
@@ -36,7 +36,7 @@ class ChunkFunctions(NamedTuple):
       observe: `observe(state, hparams) -> Record`, or None where nothing but loss and accuracy is recorded.
       finish: `finish(state, hparams) -> Result`.
       permute: `permute(state, hparams, order) -> (state, hparams)`, the members of a chunk in another order; None
-        where training fewer than all saves nothing.
+        if the engine always trains whole chunks.
     """
 
     init: Wrapped
