@@ -67,7 +67,6 @@ from xorjax.statistics import outcomes
 RATES = (0.01, 0.02)
 SWEPT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
 WANTED = (0.5, 0.9, 0.95)  # shares solved
-COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")  # as in the figures of the command
 MODEL = xj.mlp((2, 2, 1))
 
 
@@ -135,8 +134,8 @@ def draw(path: Path, results: dict[float, xj.Result], classes: list[tuple[str, f
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 1.1)))
     for ax, (rate, found) in zip(top.subplots(1, 2), results.items(), strict=True):
         ax.hist(np.log10(found.loss), bins=150, color="#999999")
-        for run, colour in zip(TUTORIAL_RUNS, COLOURS, strict=True):
-            ax.axvline(np.log10(run.loss), color=colour, label=f"{run.source}: {run.loss:.3g}")
+        for run in TUTORIAL_RUNS:
+            ax.axvline(np.log10(run.loss), color=run.color, label=f"{run.source}: {run.loss:.3g}")
         ax.set(xlabel="log₁₀ of the final loss", ylabel="seeds", title=f"{len(found.loss):,} seeds at {rate:g}")
     top.axes[0].legend(fontsize=8)
     axis = np.linspace(-0.5, 1.5, 81)
