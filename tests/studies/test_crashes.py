@@ -17,7 +17,7 @@ import pytest
 from studies.study_files import contents
 
 import xorjax as xj
-from xorjax.studies.claims import FolderClaims, list_claims
+from xorjax.studies.claims import Claims, list_claims
 
 KILLS = int(os.environ.get("XORJAX_KILLS", "6"))
 SEEDS, AXES = range(96), {"learning_rate": [0.5, 2.0]}
@@ -105,7 +105,7 @@ def test_killed_at_random_moments_it_goes_on_and_is_the_same(tmp_path):
 
 
 def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
-    one, other = FolderClaims(tmp_path, 0.5), FolderClaims(tmp_path, 0.5)
+    one, other = Claims(tmp_path, 0.5), Claims(tmp_path, 0.5)
     assert one.take("0.1")
     assert not other.take("0.1")
     assert one.holds("0.1")
@@ -123,7 +123,7 @@ def test_claims_are_of_one_process_and_taken_over_when_it_dies(tmp_path):
 
 
 def test_the_claim_of_a_dead_process_of_this_host_is_taken_at_once(tmp_path):
-    claims = FolderClaims(tmp_path)
+    claims = Claims(tmp_path)
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     for name, process in (("0", gone.pid), ("1", os.getpid())):
@@ -134,9 +134,9 @@ def test_the_claim_of_a_dead_process_of_this_host_is_taken_at_once(tmp_path):
 
 
 def test_a_stale_claim_is_taken_by_one_of_many(tmp_path):
-    FolderClaims(tmp_path, 0.2).take("0")
+    Claims(tmp_path, 0.2).take("0")
     time.sleep(0.5)
-    many = [FolderClaims(tmp_path, 30.0) for _ in range(8)]
+    many = [Claims(tmp_path, 30.0) for _ in range(8)]
     os.utime(tmp_path / "claims/0", (0, 0))
     assert [each.take("0") for each in many].count(True) == 1
 

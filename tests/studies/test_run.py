@@ -460,10 +460,11 @@ def test_a_million_members_need_no_more_memory_than_a_hundred_thousand(tmp_path)
     def peak_megabytes(members):
         code = (
             "import resource, sys, optax, xorjax as xj\n"
-            "from xorjax.studies.run import train_study\n"
+            "from xorjax.studies.run import describe_study, train_study\n"
             "trainer = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.1), epochs=1)\n"
             "seen = []\n"
-            f"stored = train_study(trainer, range({members}), None, store=sys.argv[1], progress=seen.append)\n"
+            f"asked = describe_study(trainer, range({members}), None, sys.argv[1])\n"
+            "stored = train_study(trainer, asked, progress=seen.append)\n"
             f"assert seen[-1].trained == stored.layout.members == {members}\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
         )

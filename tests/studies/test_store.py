@@ -15,7 +15,7 @@ from studies.study_files import contents
 
 import xorjax as xj
 from xorjax.studies import status
-from xorjax.studies.claims import FolderClaims
+from xorjax.studies.claims import Claims
 from xorjax.studies.store import durable, shards
 from xorjax.studies.store.access import StoreError
 from xorjax.studies.store.durable import remove_partial
@@ -258,7 +258,7 @@ def test_a_shard_that_another_works_on_is_left_to_it(whole, tmp_path):
         (root / chunk).write_bytes(b"")
     found = verify_study(root)
     assert found.shards == ["1", "2"]
-    FolderClaims(root).take("1")
+    Claims(root).take("1")
     assert repair_study(root, found) == ["1"]
     assert (root / "loss/c.1").exists()
     assert not (root / "loss/c.2").exists()

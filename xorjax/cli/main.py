@@ -14,35 +14,8 @@ import optax
 import typer
 from rich.console import Console
 
-from xorjax.cli import study
-from xorjax.cli.options import (
-    BatchSize,
-    Epochs,
-    HiddenUnits,
-    Json,
-    LearningRate,
-    LearningRates,
-    Momenta,
-    Momentum,
-    Optimizer,
-    Plot,
-    Seeds,
-    Sizes,
-    Stop,
-    TaskName,
-    ValidationSplit,
-    build_plan_from_options,
-    refuse_wrong_values,
-)
-from xorjax.cli.terminal import (
-    OneLineErrors,
-    defer_interrupts,
-    deliver,
-    describe_outcome,
-    exit_if_unfinished,
-    exit_interrupted,
-    training_bar,
-)
+from xorjax.cli import options, study, terminal
+from xorjax.cli.options import Given, Json, Plot, take_options
 from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, choose_engine
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.ensembles.rounds import iter_rounds
@@ -70,7 +43,7 @@ GLOSSARY = """
 """
 
 app = typer.Typer(
-    cls=OneLineErrors,
+    cls=terminal.OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -95,28 +68,21 @@ def main(
 
 
 @app.command()
+@take_options(
+    *("learning_rate", "momentum", "epochs", "optimizer", "hidden_units", "batch_size"),
+    learning_rate=options.RATE,
+    momentum=options.MOMENTUM,
+)
 def train(
     seed: Annotated[str, typer.Option(metavar="N", help="The seed that names the network.")] = "7",
-    learning_rate: LearningRate = None,
-    momentum: Momentum = None,
-    epochs: Epochs = None,
-    optimizer: Optimizer = None,
-    hidden_units: HiddenUnits = None,
-    batch_size: BatchSize = None,
+    *,
+    given: Given,
     plot: Plot = None,
 ) -> None:
     """Train one network on XOR, as the tutorial does, and show its predictions."""
-    given = {
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "epochs": epochs,
-        "optimizer": optimizer,
-        "hidden_units": hidden_units,
-        "batch_size": batch_size,
-    }
-    with refuse_wrong_values():
+    with options.refuse_wrong_values():
         number = parse_integer("--seed", seed, 0, MAX_SEED)
-    plan = build_plan_from_options(**given)
+    plan = options.build_plan_from_options(given)
     every = -(-plan.options["epochs"] // CURVE_POINTS)
     setup = build_setup({**plan.options, "record_every": every}, plan.first_hparams)
     console = Console(highlight=False)
@@ -127,7 +93,7 @@ def train(
 
         figures.plot_training(plot, setup.model, setup.batch, result, records, every)
     if result.epochs < setup.trainer.epochs:
-        exit_interrupted(f"after {result.epochs:,} of {setup.trainer.epochs:,} epochs")
+        terminal.exit_interrupted(f"after {result.epochs:,} of {setup.trainer.epochs:,} epochs")
 
 
 def _train_one(
@@ -146,7 +112,7 @@ def _train_one(
 
     records: list[Record] = []
     bar = open_bar(f"seed {seed}", trainer.epochs, "epochs")
-    with suppress(KeyboardInterrupt), defer_interrupts() as check_interrupt, bar:
+    with suppress(KeyboardInterrupt), terminal.defer_interrupts() as check_interrupt, bar:
         for done in iter_rounds(trainer, train_on):
             if done.records is not None:
                 records.append(done.records)
@@ -161,24 +127,16 @@ def _print_result(console: Console, batch: Batch, result: Result) -> None:
     for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
         bits = " ".join(str(int(bit)) for bit in pattern)
         console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
-    console.print(describe_outcome(result), soft_wrap=True)
+    console.print(terminal.describe_outcome(result), soft_wrap=True)
 
 
 @app.command()
-def ensemble(
-    seeds: Seeds = None,
-    task: TaskName = None,
-    learning_rate: LearningRates = None,
-    momentum: Momenta = None,
-    epochs: Epochs = None,
-    optimizer: Optimizer = None,
-    hidden_units: Sizes = None,
-    batch_size: BatchSize = None,
-    stop: Stop = None,
-    validation_split: ValidationSplit = None,
-    json_file: Json = None,
-    plot: Plot = None,
-) -> None:
+@take_options(
+    *("seeds", "task", "learning_rate", "momentum", "epochs", "optimizer", "hidden_units"),
+    *("batch_size", "stop", "validation_split"),
+    hidden_units=options.SIZES,
+)
+def ensemble(*, given: Given, json_file: Json = None, plot: Plot = None) -> None:
     """The main job: train one network for each of many seeds, and report how they end.
 
     With several learning rates, momenta or numbers of hidden units, every seed is trained at each combination of
@@ -186,20 +144,9 @@ def ensemble(
     """
     if json_file is not None and json_file == plot:
         raise typer.BadParameter(f"--json and --plot are both {str(plot)!r}; they must be two files.")
-    given = {
-        "seeds": seeds,
-        "task": task,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "epochs": epochs,
-        "optimizer": optimizer,
-        "batch_size": batch_size,
-        "stop": stop,
-        "validation_split": validation_split,
-    }
-    with refuse_wrong_values():
-        sizes = parse_sizes("--hidden-units", hidden_units or ["2"], MAX_HIDDEN_UNITS)
-    plan = build_plan_from_options(**given, hidden_units=sizes[0])
+    with options.refuse_wrong_values():
+        sizes = parse_sizes("--hidden-units", given.get("hidden_units", ["2"]), MAX_HIDDEN_UNITS)
+    plan = options.build_plan_from_options(given | {"hidden_units": sizes[0]})
     hparams = {name: value if isinstance(value, list) else [value] for name, value in plan.axes.items()}
     combinations = math.prod(map(len, [*hparams.values(), sizes]))
     if combinations > MAX_COMBINATIONS:
@@ -214,22 +161,24 @@ def ensemble(
         settings |= {name: values for name, values in hparams.items() if len(values) > 1}
     swept = sweep({units: setup.trainer for units, setup in setups.items()}, plan.seeds, hparams)
     finished = _report_ensemble(swept, setups[sizes[0]], settings, json_file, plot)
-    exit_if_unfinished(finished, swept.total)
+    if finished < swept.total:
+        part = f"the report is of the {finished:,} of {swept.total:,} members that finished"
+        terminal.exit_interrupted(part if finished else "before any member finished")
 
 
 def _describe_settings(plan: Plan, setup: Setup) -> dict[str, Any]:
     """Return the settings that a report names, in types that JSON has."""
-    options, held_out = plan.options, setup.held_out
+    held_out = setup.held_out
     return {
         "seeds": [plan.seeds.start, plan.seeds.stop],
-        "task": options["task"],
+        "task": plan.options["task"],
         "network": setup.network,
-        "optimizer": options["optimizer"],
+        "optimizer": plan.options["optimizer"],
         "learning_rate": plan.first_hparams["learning_rate"],
         "momentum": plan.first_hparams.get("momentum"),
-        "epochs": options["epochs"],
-        "batch_size": options["batch_size"] or len(setup.batch.x),
-        "stop": options["stop"],
+        "epochs": plan.options["epochs"],
+        "batch_size": plan.options["batch_size"] or len(setup.batch.x),
+        "stop": plan.options["stop"],
         "held_out": held_out and ["".join(str(int(bit)) for bit in pattern) for pattern in held_out.x],
     }
 
@@ -244,9 +193,10 @@ def _report_ensemble(
     accumulator = report_statistics(groupings, setup.batch if is_single else None)
     finished, gathered = 0, None
     begun = time.perf_counter()
+    unit = terminal.progress_unit(settings, setup.updates)
     with (
         suppress(KeyboardInterrupt),
-        training_bar(f"{swept.total:,} members", swept.total, setup.updates, settings) as show,
+        terminal.counting_bar(f"{swept.total:,} members", swept.total, *unit) as show,
         closing(gather(swept, accumulator, show)) as parts,
     ):
         for finished, gathered in parts:  # noqa: B007  # an interrupt leaves the last
@@ -272,40 +222,32 @@ def _report_ensemble(
             solved = found.groups[tuple(swept.axes)].solved
             figures.plot_sweep(path, swept.axes, solved, describe_title(report))
 
-    deliver(report, json_file, plot, draw, print_report)
+    try:
+        terminal.write_report(report, json_file, plot, draw)
+    finally:  # even if one of them can't be written
+        print_report(Console(highlight=False), report)
     return finished
 
 
 @app.command()
+@take_options("task", "optimizer", "hidden_units", "batch_size", "stop")
 def info(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which engine would train a network on each platform, and why.")
     ] = False,
-    task: TaskName = None,
-    optimizer: Optimizer = None,
-    hidden_units: HiddenUnits = None,
-    batch_size: BatchSize = None,
-    stop: Stop = None,
+    *,
+    given: Given,
 ) -> None:
     """Print versions, devices, and the engines (ways to train many networks at once) that are available here."""
-    given = {
-        "task": task,
-        "optimizer": optimizer,
-        "hidden_units": hidden_units,
-        "batch_size": batch_size,
-        "stop": stop,
-    }
-    for name, value in given.items():
-        if value is not None and not explain:
-            raise typer.BadParameter(f"--{name.replace('_', '-')}={value} is for --explain.")
-    plan = build_plan_from_options(**given, epochs=1)
+    if given and not explain:
+        name, value = next(iter(given.items()))
+        raise typer.BadParameter(f"--{name.replace('_', '-')}={value} is for --explain.")
+    plan = options.build_plan_from_options({**given, "epochs": 1})
     console = Console(highlight=False)
-    for name, value in {"python": platform.python_version(), **versions()}.items():
+    facts = {"python": platform.python_version(), **versions(), "optax": optax.__version__}
+    facts |= {"numpy": np.__version__, "devices": ", ".join(map(str, jax.devices()))}
+    for name, value in {**facts, "engines": ", ".join(available_engines())}.items():
         console.print(f"{name:<10} {value}")
-    for name, value in {"optax": optax.__version__, "numpy": np.__version__}.items():
-        console.print(f"{name:<10} {value}")
-    console.print(f"{'devices':<10} {', '.join(str(device) for device in jax.devices())}")
-    console.print(f"{'engines':<10} {', '.join(available_engines())}")
     if not explain:
         return
     setup = build_setup(plan.options, RATE)

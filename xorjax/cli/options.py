@@ -1,28 +1,32 @@
 """The options of the commands, and the plan that they describe. Texts are parsed and checked by `studies.plan`."""
 
 import importlib.util
+import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from xorjax.studies.plan import AXES, Plan, PlanError, build_plan
+from xorjax.studies.plan_keys import KEYS
 
 HYPER_PARAMETERS = ("learning_rate", "momentum")
+Given = dict[str, Any]  # the options of a plan that were used, by its keys
 
 
-def build_plan_from_options(**given: object) -> Plan:
-    """Return the plan that options describe; an option that is None has its default.
+def build_plan_from_options(given: Mapping[str, Any]) -> Plan:
+    """Return the plan that options describe; other keys have their defaults.
 
     Raises:
       BadParameter: with all that is wrong.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    axes = {name: _unpack(given.pop(name)) for name in HYPER_PARAMETERS if name in given}
-    plan, errors = build_plan({**given, AXES: axes})
+    options = {name: value for name, value in given.items() if name not in HYPER_PARAMETERS}
+    axes = {name: _unpack(given[name]) for name in HYPER_PARAMETERS if name in given}
+    plan, errors = build_plan({**options, AXES: axes})
     if plan is None:
         raise typer.BadParameter("; ".join(_name_option(error) for error in errors))
     return plan
@@ -68,66 +72,64 @@ def _check_figure(path: Path | None) -> Path | None:
     return check_writable(path)
 
 
-_NUMBERS = "X|X,Y|FROM:TO:COUNT"
+def _option(kind: Any, help_text: str, metavar: str | None = None, default: str | bool = True) -> Any:
+    return Annotated[kind | None, typer.Option(metavar=metavar, show_default=default, help=help_text)]
 
-Seeds = Annotated[
-    str | None,
-    typer.Option(metavar="N|FROM:TO", show_default="10000", help="How many seeds, or which, without TO."),
-]
-TaskName = Annotated[
-    str | None,
-    typer.Option(
-        "--task",
-        metavar="xor|parity:N|TABLE",
-        show_default="xor",
-        help="The function to learn; TABLE is the outputs for 00, 01, 10, 11, such as 0110.",
+
+_NUMBERS = "X|X,Y|FROM:TO:COUNT"
+_DEFAULTS = {name: str(key.default) for name, key in KEYS.items()}
+RATE = _option(float, "Learning rate.", default="0.01")
+MOMENTUM = _option(float, "Momentum, if the optimizer has one.")
+SIZES = _option(list[str], "Units of the hidden layer; repeatable.", "N|N,M", _DEFAULTS["hidden_units"])
+_RATES = "Learning rates; repeatable. FROM:TO:COUNT is evenly spaced, with both ends."
+_TASK = "The function to learn; TABLE is the outputs for 00, 01, 10, 11, such as 0110."
+_STOP = "When a network stops early: solved means all patterns right and a loss below 0.01."
+_KEEP = "Which results are stored, such as loss; repeatable. All but params."
+PLAN_OPTIONS = {  # the type of each option of a plan, with its help
+    "seeds": _option(str, "How many seeds, or which, without TO.", "N|FROM:TO", _DEFAULTS["seeds"]),
+    "task": _option(str, _TASK, "xor|parity:N|TABLE", _DEFAULTS["task"]),
+    "learning_rate": _option(list[str], _RATES, _NUMBERS, "0.01"),
+    "momentum": _option(list[str], "Momenta, if the optimizer has one; repeatable.", _NUMBERS),
+    "epochs": _option(str, "Passes over all patterns; 1e5 is accepted too.", "N", _DEFAULTS["epochs"]),
+    "optimizer": _option(
+        str, "Any optimizer of optax, by name: sgd, adam, lion, …", default=_DEFAULTS["optimizer"]
     ),
-]
-LearningRate = Annotated[float | None, typer.Option(show_default="0.01", help="Learning rate.")]
-LearningRates = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--learning-rate",
-        metavar=_NUMBERS,
-        show_default="0.01",
-        help="Learning rates; repeatable. FROM:TO:COUNT is evenly spaced, with both ends.",
-    ),
-]
-Momentum = Annotated[float | None, typer.Option(help="Momentum, if the optimizer has one.")]
-Momenta = Annotated[
-    list[str] | None,
-    typer.Option("--momentum", metavar=_NUMBERS, help="Momenta, if the optimizer has one; repeatable."),
-]
-Epochs = Annotated[
-    str | None,
-    typer.Option(metavar="N", show_default="100000", help="Passes over all patterns; 1e5 is accepted too."),
-]
-Optimizer = Annotated[
-    str | None, typer.Option(show_default="sgd", help="Any optimizer of optax, by name: sgd, adam, lion, …")
-]
-HiddenUnits = Annotated[str | None, typer.Option(metavar="N", show_default="2", help="Units of the hidden layer.")]
-Sizes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--hidden-units", metavar="N|N,M", show_default="2", help="Units of the hidden layer; repeatable."
-    ),
-]
-BatchSize = Annotated[
-    str | None,
-    typer.Option(metavar="N", show_default="all", help="Patterns in an update of the weights."),
-]
-Stop = Annotated[
-    str | None,
-    typer.Option(
-        metavar="never|solved",
-        show_default="never",
-        help="When a network stops early: solved means all patterns right and a loss below 0.01.",
-    ),
-]
-ValidationSplit = Annotated[
-    float | None, typer.Option(help="Share of the patterns held out: not trained on, but judged apart.")
-]
+    "hidden_units": _option(str, "Units of the hidden layer.", "N", _DEFAULTS["hidden_units"]),
+    "batch_size": _option(str, "Patterns in an update of the weights.", "N", "all"),
+    "stop": _option(str, _STOP, "never|solved", _DEFAULTS["stop"]),
+    "validation_split": _option(float, "Share of the patterns held out: not trained on, but judged apart."),
+    "keep": _option(list[str], _KEEP, "NAME"),
+}
 Json = Annotated[
     Path | None, typer.Option("--json", callback=check_writable, help="Write the report here as JSON.")
 ]
 Plot = Annotated[Path | None, typer.Option(callback=_check_figure, help="Write a figure here (png, pdf, svg).")]
+
+
+def take_options(*keys: str, **types: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command these options of a plan in place of its parameter `given`, which gets those that are used.
+
+    Args:
+      keys: of the plan, in the order of the help.
+      types: of options that differ from those in `PLAN_OPTIONS`.
+    """
+    kinds = {key: types.get(key, PLAN_OPTIONS[key]) for key in keys}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def call(**arguments: Any) -> None:
+            given = {key: arguments.pop(key) for key in keys}
+            command(**arguments, given={key: value for key, value in given.items() if value is not None})
+
+        own = inspect.signature(command).parameters
+        at = list(own).index("given")
+        options = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for key, kind in kinds.items()
+        ]
+        parameters = [*list(own.values())[:at], *options, *list(own.values())[at + 1 :]]
+        call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        call.__annotations__ = {each.name: each.annotation for each in parameters}
+        return call
+
+    return decorate

@@ -3,6 +3,8 @@
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -10,23 +12,11 @@ import jax
 import typer
 from tqdm import tqdm
 
-from xorjax.cli.options import (
-    BatchSize,
-    Epochs,
-    HiddenUnits,
-    LearningRates,
-    Momenta,
-    Optimizer,
-    Seeds,
-    Stop,
-    TaskName,
-    build_plan_from_options,
-    check_writable,
-)
-from xorjax.cli.terminal import defer_interrupts, describe_outcome, exit_interrupted
+from xorjax.cli.options import Given, build_plan_from_options, check_writable, take_options
+from xorjax.cli.terminal import counting_bar, describe_outcome, exit_interrupted, progress_unit, study_bar
 from xorjax.statistics.arrays import percent
 from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
-from xorjax.studies.progress import NO_PROGRESS, Progress, format_solved, open_bar, progress_bar
+from xorjax.studies.progress import NO_PROGRESS, Progress, format_solved
 from xorjax.training.trainer import Trainer
 
 if TYPE_CHECKING:  # imported where they are used: ensembles need no zarr
@@ -40,30 +30,23 @@ app = typer.Typer(
 )
 
 Where = Annotated[str, typer.Argument(metavar="STORE", help="The store of the study: a folder, or a URL.")]
+PlanFile = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="The study, as TOML.", exists=True, dir_okay=False)
+]
 
 
 @app.command()
+@take_options(
+    *("seeds", "task", "learning_rate", "momentum", "epochs", "optimizer", "hidden_units", "batch_size"),
+    *("stop", "keep"),
+)
 def run(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="The study, as TOML.", exists=True, dir_okay=False)
-    ] = None,
+    file: PlanFile = None,
     store: Annotated[str | None, typer.Option(help="Where the study is stored: a folder, or a URL.")] = None,
-    seeds: Seeds = None,
-    task: TaskName = None,
-    learning_rate: LearningRates = None,
-    momentum: Momenta = None,
-    epochs: Epochs = None,
-    optimizer: Optimizer = None,
-    hidden_units: HiddenUnits = None,
-    batch_size: BatchSize = None,
-    stop: Stop = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Which results are stored, such as loss; repeatable. All but params."),
-    ] = None,
+    *,
+    given: Given,
     worker: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Train the I-th of N parts, as in a job array."),
+        str | None, typer.Option(metavar="I/N", help="Train the I-th of N parts, as in a job array.")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="If the store holds another study, show how the programs differ.")
@@ -73,34 +56,19 @@ def run(
 
     The study is a TOML file, or options. Several processes may train the same study at once.
     """
-    given = {
-        "seeds": seeds,
-        "task": task,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-        "epochs": epochs,
-        "optimizer": optimizer,
-        "hidden_units": hidden_units,
-        "batch_size": batch_size,
-        "stop": stop,
-        "keep": keep,
-    }
-    plan = build_plan_from_options(**given) if file is None else _read_plan(file, given)
+    plan = build_plan_from_options(given) if file is None else _read_plan(file, given)
     where = plan.store if store is None else store
     if where is None:
         raise typer.BadParameter("--store, or store in the file, must say where the study is to be kept.")
     _train(plan, where, worker, verbose)
 
 
-def _read_plan(file: Path, given: dict[str, object]) -> Plan:
-    if options := [name.replace("_", "-") for name, value in given.items() if value is not None]:
-        raise typer.BadParameter(
-            f"--{options[0]} and the file {str(file)!r} are given; set {options[0]} in the file."
-        )
-    try:
+def _read_plan(file: Path, given: Given) -> Plan:
+    if given:
+        option = next(iter(given)).replace("_", "-")
+        raise typer.BadParameter(f"--{option} and the file {str(file)!r} are given; set {option} in the file.")
+    with _refuse_errors():
         return read_plan(file)
-    except ValueError as error:
-        _refuse(error)
 
 
 def _refuse(error: ValueError | str) -> NoReturn:
@@ -108,50 +76,41 @@ def _refuse(error: ValueError | str) -> NoReturn:
     raise typer.Exit(2)
 
 
+@contextmanager
+def _refuse_errors(verbose: bool = False) -> Iterator[None]:
+    """End the command where the library refuses a study; print how two programs differ only if verbose."""
+    try:
+        yield
+    except ValueError as error:
+        if program := getattr(error, "program", ""):
+            _refuse(f"{error}\n{program if verbose else '--verbose shows how the programs differ.'}")
+        _refuse(error)
+
+
 def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
-    from xorjax.studies.run import train_study
+    from xorjax.studies.run import describe_study, train_study
 
     setup = build_setup(plan.options, plan.first_hparams)
-    never_stops, steps = plan.options["stop"] == "never", plan.options["epochs"] * setup.updates
-    each, unit = (steps, "net-steps") if never_stops else (1, "members")
     at, begin = NO_PROGRESS, time.perf_counter()
     try:
-        with defer_interrupts() as check_interrupt, progress_bar(each, unit) as show:
+        with _refuse_errors(verbose), study_bar(*progress_unit(plan.options, setup.updates)) as show:
 
             def note(progress: Progress) -> None:
                 nonlocal at
                 at = progress
-                check_interrupt()
                 show(progress)
 
-            train_study(
-                setup.trainer,
-                plan.seeds,
-                plan.axes,
-                store=where,
-                keep=plan.keep,
-                shard_size=plan.shard_size,
-                worker=worker,
-                progress=note,
-                plan=to_store(plan),
-            )
+            shape = (plan.seeds, plan.axes, where, plan.keep, plan.shard_size)
+            asked = describe_study(setup.trainer, *shape, plan=to_store(plan))
+            train_study(setup.trainer, asked, plan.keep, worker=worker, progress=note)
     except KeyboardInterrupt:
         committed = f"{at.committed:,} of {at.total:,} members are committed in {where}"
         waiting = f"another process creates or extends the study in {where}"
         exit_interrupted(f"{committed if at.total else waiting}; the same command continues it")
-    except ValueError as error:
-        _refuse_study(error, verbose)
     seconds = time.perf_counter() - begin
     part = "" if worker is None else " of its part"
-    committed = f"{at.committed:,} of {at.total:,} members{part}, {format_solved(at)}"
+    committed = f"{at.committed:,} of {at.total:,} members{part}, {format_solved(at.committed, at.solved)}"
     print(f"{where}: {committed}; {at.trained:,} trained in {seconds:.1f} s")
-
-
-def _refuse_study(error: ValueError, verbose: bool) -> NoReturn:
-    """Print why a study is refused; the lines in which two programs differ only if they are asked for."""
-    program = getattr(error, "program", "")
-    more = f"\n{program}" if verbose else "\n--verbose shows how the programs differ."
-    _refuse(f"{error}{more if program else ''}")
 
 
 @app.command()
@@ -162,34 +121,29 @@ def status(
     """Print how far a study is: members, rate, time left, workers."""
     from xorjax.studies.status import read_status
 
-    stored = _open_store(store)
-    found = read_status(stored)
+    study = _open_store(store)
+    found, layout = read_status(study), study.layout
     if json_:
         print(json.dumps(found._asdict(), indent=1))
         return
-    share = found.committed / stored.layout.members
-    print(f"{store}: {found.committed:,} of {stored.layout.members:,} members ({percent(share)})")
-    axes = " × ".join(f"{size:,} {axis}" for axis, size in stored.layout.axes.items())
-    print(f"axes: {axes}; shards of {math.prod(stored.layout.shard_shape):,} members")
+    share = percent(found.committed / layout.members)
+    print(f"{store}: {found.committed:,} of {layout.members:,} members ({share})")
+    axes = " × ".join(f"{size:,} {axis}" for axis, size in layout.axes.items())
+    print(f"axes: {axes}; shards of {math.prod(layout.shard_shape):,} members")
     if found.committed:
-        print(format_solved(NO_PROGRESS._replace(committed=found.committed, solved=found.solved)))
-    if found.members_per_second:
-        left = (stored.layout.members - found.committed) / found.members_per_second
-        print(
-            f"{found.members_per_second:,.0f} members/s lately"
-            + (f", {tqdm.format_interval(left)} left" if left else "")
-        )
+        print(format_solved(found.committed, found.solved))
+    if rate := found.members_per_second:
+        left = (layout.members - found.committed) / rate
+        print(f"{rate:,.0f} members/s lately" + (f", {tqdm.format_interval(left)} left" if left else ""))
     for worker, shards in found.workers.items():
         print(f"at work: {worker}, {shards} shards")
 
 
-def _open_store(store: str) -> "StudyStore":
+def _open_store(store: str, *, read_only: bool = True) -> "StudyStore":
     from xorjax.studies.store.manifest import find_study
 
-    try:
-        return find_study(store)
-    except ValueError as error:
-        _refuse(error)
+    with _refuse_errors():
+        return find_study(store, read_only=read_only)
 
 
 @app.command()
@@ -202,8 +156,8 @@ def verify(
     """Read every file of a study, train a sample of its members again, and compare bit for bit."""
     from xorjax.studies.verify import repair_study
 
-    stored = _open_store(store)
-    setup = _load_same_setup(stored) if sample or repair_ else None
+    study = _open_store(store)
+    setup = _load_same_setup(study) if sample or repair_ else None
     trainer = setup and setup.trainer
     found = _verify_once(store, trainer, sample, seed)
     if repair_ and not found.is_sound:
@@ -223,19 +177,9 @@ def verify(
 def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) -> "Verification":
     from xorjax.studies.verify import verify_study
 
-    with (
-        defer_interrupts() as check_interrupt,
-        open_bar("reading", _open_store(store).layout.n_shards, "shards") as bar,
-    ):
-
-        def show(done: int, total: int) -> None:
-            check_interrupt()
-            bar.update(done - bar.n)
-
-        try:
-            found = verify_study(store, trainer, sample=sample, seed=seed, progress=show)
-        except ValueError as error:
-            _refuse(error)
+    n_shards = _open_store(store).layout.n_shards
+    with counting_bar("reading", n_shards, "shards") as show, _refuse_errors():
+        found = verify_study(store, trainer, sample=sample, seed=seed, progress=show)
     for line in [*found.damaged, *(f"not the same when trained again: {each}" for each in found.differing)]:
         typer.echo(f"xorjax: {line}", err=True)
     print(
@@ -245,37 +189,14 @@ def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) ->
     return found
 
 
-def _load_same_setup(stored: "StudyStore") -> Setup | None:
-    """Return what trains the members of a store again, bit for bit, or None, and print why."""
-    from xorjax.studies.verify import check_trainer
-
-    setup = _load_setup(stored)
-    if setup is not None:
-        try:
-            check_trainer(stored, setup.trainer)
-        except ValueError as error:
-            typer.echo(f"xorjax: {error}", err=True)
-            return None
-    return setup
-
-
 def _train_missing(trainer: Trainer, store: str) -> None:
-    from xorjax.studies.claims import open_claims
+    from xorjax.studies.claims import Claims
     from xorjax.studies.run import train_missing
-    from xorjax.studies.store.manifest import find_study
 
-    study = find_study(store, read_only=False)
-    claims = open_claims(study.folder)
-    with defer_interrupts() as check_interrupt, progress_bar(1, "members") as show, claims.keep_alive():
-
-        def note(progress: Progress) -> None:
-            check_interrupt()
-            show(progress)
-
-        try:
-            train_missing(trainer, study, claims, show=note)
-        except ValueError as error:
-            _refuse(error)
+    study = _open_store(store, read_only=False)
+    claims = Claims(study.folder)
+    with study_bar("members") as show, claims.keep_alive(), _refuse_errors():
+        train_missing(trainer, study, claims, show=show)
 
 
 @app.command()
@@ -286,26 +207,38 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page about a study, with all its figures in it."""
-    from xorjax.reports.page import page_of
+    from xorjax.reports.page import render_page
 
-    stored = _open_store(store)
+    study = _open_store(store)
     path = output or Path(f"{Path(store).resolve().stem}.html")
-    try:
-        text = page_of(stored, _load_same_setup(stored))
-    except ValueError as error:
-        _refuse(error)
+    with _refuse_errors():
+        text = render_page(study, _load_same_setup(study))
     path.write_text(text, encoding="utf-8")
     print(path)
 
 
-def _load_setup(stored: "StudyStore") -> Setup | None:
+def _load_setup(study: "StudyStore") -> Setup | None:
     """Return what the plan in a store describes, or None, and print why."""
-    first = {axis: values[0] for axis, values in stored.values.items()}
+    first = {axis: values[0] for axis, values in study.values.items()}
     try:
-        return build_setup(from_store(stored.metadata["plan"]), {**first, **stored.metadata["shared"]})
+        return build_setup(from_store(study.metadata["plan"]), {**first, **study.metadata["shared"]})
     except ValueError as error:
         typer.echo(f"xorjax: {error}", err=True)
         return None
+
+
+def _load_same_setup(study: "StudyStore") -> Setup | None:
+    """Return what trains the members of a store again, bit for bit, or None, and print why."""
+    from xorjax.studies.verify import check_trainer
+
+    setup = _load_setup(study)
+    try:
+        if setup is not None:
+            check_trainer(study, setup.trainer)
+    except ValueError as error:
+        typer.echo(f"xorjax: {error}", err=True)
+        return None
+    return setup
 
 
 @app.command()
@@ -319,32 +252,27 @@ def replay(
     """Train one member again, and say whether it is, bit for bit, what the store has."""
     from xorjax.studies.verify import replay_member
 
-    stored = _open_store(store)
-    setup = _load_setup(stored)
+    study = _open_store(store)
+    setup = _load_setup(study)
     if setup is None:
         raise typer.Exit(1)
-    hparams = _parse_place(at or [])
-    try:
-        result, differing = replay_member(stored, setup.trainer, seed, hparams)
-    except ValueError as error:
-        _refuse(error)
+    hparams = _parse_hparams(at or [])
+    with _refuse_errors():
+        result, differing = replay_member(study, setup.trainer, seed, hparams)
     for row, (pattern, target) in enumerate(zip(*setup.batch, strict=True)):
         outputs = ", ".join(f"{value:.8f}" for value in result.predictions[0, row])
         print(f"{' '.join(f'{value:g}' for value in pattern)} → {outputs}   (target {target[0]:g})")
     print(describe_outcome(jax.tree.map(lambda leaf: leaf[0], result._replace(params=None))))
-    print(
-        "not the same in the store: " + ", ".join(differing)
-        if differing
-        else "the same, bit for bit, in the store"
-    )
     if differing:
+        print(f"not the same in the store: {', '.join(differing)}")
         raise typer.Exit(1)
+    print("the same, bit for bit, in the store")
 
 
-def _parse_place(at: list[str]) -> dict[str, float]:
+def _parse_hparams(texts: list[str]) -> dict[str, float]:
     """Return the hyper-parameters of texts such as learning_rate=0.5."""
     hparams: dict[str, float] = {}
-    for text in at:
+    for text in texts:
         name, _, value = text.partition("=")
         if name in hparams:
             raise typer.BadParameter(f"--at={text!r} gives {name} a second value.")

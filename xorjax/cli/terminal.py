@@ -5,17 +5,16 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from xorjax.studies.progress import open_bar
+from xorjax.studies.progress import Progress, Show, open_bar, progress_bar
 from xorjax.training.results import Outcome, Result
 
 TOLERANCE = 0.01  # of a solved network's loss
@@ -83,22 +82,23 @@ def defer_interrupts() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@contextmanager
-def training_bar(
-    description: str, total: int, updates: int, settings: dict[str, Any]
-) -> Iterator[Callable[[int, int], None]]:
-    """Show a live bar of the members finished, and the rate: in net-steps where all members train all epochs.
+def progress_unit(settings: Mapping[str, Any], updates: int) -> tuple[str, int]:
+    """Return the unit of a bar, and how many a member has: net-steps where all members train all epochs.
 
     Args:
-      description: text in front of the bar.
-      total: number of members.
-      updates: updates in an epoch.
       settings: for its "epochs" and "stop".
+      updates: updates in an epoch.
+    """
+    return ("net-steps", settings["epochs"] * updates) if settings["stop"] == "never" else ("members", 1)
+
+
+@contextmanager
+def counting_bar(description: str, total: int, unit: str, each: int = 1) -> Iterator[Callable[[int, int], None]]:
+    """Show a live bar, which counts `each` of a unit for each thing done.
 
     Yields:
-      A function of the members finished and their total, which also raises a deferred KeyboardInterrupt.
+      A function of the things done and their total, which also raises a deferred KeyboardInterrupt.
     """
-    each, unit = (settings["epochs"] * updates, "net-steps") if settings["stop"] == "never" else (1, "members")
     with defer_interrupts() as check_interrupt, open_bar(description, total * each, unit) as bar:
 
         def show(done: int, total: int) -> None:
@@ -106,6 +106,18 @@ def training_bar(
             bar.update(done * each - bar.n)
 
         yield show
+
+
+@contextmanager
+def study_bar(unit: str, each: int = 1) -> Iterator[Show]:
+    """Show how far a study is, as `progress_bar`; the function given also raises a deferred KeyboardInterrupt."""
+    with defer_interrupts() as check_interrupt, progress_bar(unit, each) as show:
+
+        def check_and_show(at: Progress) -> None:
+            check_interrupt()
+            show(at)
+
+        yield check_and_show
 
 
 def describe_outcome(result: Result) -> str:
@@ -123,36 +135,20 @@ def describe_outcome(result: Result) -> str:
     return f"{outcome.name.lower()}{since}: {measures}{reason}"
 
 
-def deliver(
-    made: dict[str, Any],
-    json_file: Path | None,
-    plot: Path | None,
-    draw: Callable[[Path], None],
-    show: Callable[[Console, dict[str, Any]], None],
+def write_report(
+    report: Mapping[str, Any], json_file: Path | None, plot: Path | None, draw: Callable[[Path], None]
 ) -> None:
-    """Write a report and its figure, and print the report even if one of them can't be written."""
-    try:
-        if json_file is not None:
-            text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
-            _write("--json", json_file, lambda path: path.write_text(text, encoding="utf-8"))
-        if plot is not None:
-            _write("--plot", plot, draw)
-    finally:
-        show(Console(highlight=False), made)
+    """Write a report and its figure, each to its file if there is one."""
 
+    def write_json(path: Path) -> None:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-def _write(option: str, path: Path, write: Callable[[Path], Any]) -> None:
-    try:
-        write(path)
-    except OSError as error:
-        raise OSError(f"{option}={str(path)!r} could not be written: {error.strerror or error}") from error
-
-
-def exit_if_unfinished(finished: int, total: int) -> None:
-    if not finished:
-        exit_interrupted("before any member finished")
-    if finished < total:
-        exit_interrupted(f"the report is of the {finished:,} of {total:,} members that finished")
+    for option, path, write in (("--json", json_file, write_json), ("--plot", plot, draw)):
+        try:
+            if path is not None:
+                write(path)
+        except OSError as error:
+            raise OSError(f"{option}={str(path)!r} could not be written: {error.strerror or error}") from error
 
 
 def exit_interrupted(what: str = "") -> NoReturn:

@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import PercentFormatter
 
 from xorjax.networks.models import Model
 from xorjax.networks.tasks import Batch
@@ -28,6 +28,7 @@ from xorjax.training.records import Record
 from xorjax.training.results import History, Result
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+PERCENT = "{x:.0%}"
 DPI = 150
 CELL = 0.4  # inches: the side of a cell of a heat map, where there is room
 LEGIBLE = 0.27  # inches: numbers are written in cells from this side on
@@ -64,22 +65,29 @@ def plot_ensemble(path: Path, batch: Batch, found: ReportStatistics, epochs: int
     draw_losses(left, found.losses, list(found.worse or {}))
     draw_survival(middle, {"": every.times.item().survival()}, epochs)
     draw_predictions(right, found.predictions, *batch)
-    _set_title(figure, title)
-    figure.savefig(path, dpi=DPI)
+    _save(figure, path, title)
 
 
 def plot_sweep(path: Path, axes: Mapping[str, Sequence[float]], solved: Shares, title: str) -> None:
     """Plot the share of solved members over the axes of a sweep, as `draw_shares` does."""
     figure = Figure(layout="constrained")
     draw_shares(figure, axes, solved)
-    _set_title(figure, title)
+    _save(figure, path, title)
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    lines = [textwrap.fill(line, int(LETTERS * figure.get_figwidth())) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize="large" if figure.get_figwidth() > 12 else "medium")
     figure.savefig(path, dpi=DPI)
 
 
-def _set_title(figure: Figure, title: str) -> None:
-    width = int(LETTERS * figure.get_figwidth())
-    first, *others = (textwrap.fill(line, width) for line in title.splitlines())
-    figure.suptitle("\n".join([first, *others]), fontsize="large" if figure.get_figwidth() > 12 else "medium")
+def add_panels(figure: Figure, number: int, most_across: int, **options: Any) -> list[Axes]:
+    """Add panels to a figure, in rows of at most so many; the options are those of `Figure.subplots`."""
+    across = min(number, most_across)
+    panels = list(figure.subplots(-(-number // across), across, squeeze=False, **options).flat)
+    for panel in panels[number:]:
+        panel.remove()
+    return panels[:number]
 
 
 def compute_surface(model: Model, params: PyTree, axis: Float[np.ndarray, " k"]) -> Float[np.ndarray, "k k"]:
@@ -91,14 +99,13 @@ def compute_surface(model: Model, params: PyTree, axis: Float[np.ndarray, " k"])
 def draw_loss_curve(ax: Axes, history: History) -> None:
     """Draw the loss of one network against epochs, with its accuracy on a second axis."""
     ax.semilogy(history.epoch, history.loss, color=BLUE)
-    ax.set_xlabel("epoch")
+    ax.set(xlabel="epoch", title="training")
     ax.set_ylabel("loss (mean squared error)", color=BLUE)
     right = ax.twinx()
     right.step(history.epoch, history.accuracy, where="post", color=VERMILION, linewidth=1)
     right.set_ylabel("accuracy", color=VERMILION)
     right.set_ylim(-0.02, 1.05)
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.set_title("training")
+    right.yaxis.set_major_formatter(PERCENT)
 
 
 def draw_decision_surface(
@@ -108,17 +115,10 @@ def draw_decision_surface(
     x: Float[ArrayLike, "n 2"],
     y: Float[ArrayLike, "n 1"],
 ) -> QuadMesh:
-    """Draw the output of one network over the plane of its two inputs, with the patterns that it was trained on.
+    """Draw the output of one network over the plane of its two inputs, with the patterns x and their targets y.
 
-    Args:
-      ax: where to draw.
-      axis: coordinates of the grid, the same for both inputs.
-      outputs: output at (first input, second input), first input first.
-      x: the patterns.
-      y: their targets.
-
-    Returns:
-      The colours, for a colour bar.
+    The outputs are those at (first input, second input), both along the same axis. Returns the colours, for a
+    colour bar.
     """
     image = ax.pcolormesh(axis, axis, np.transpose(outputs), cmap="cividis", vmin=0, vmax=1, rasterized=True)
     ax.contour(axis, axis, np.transpose(outputs), levels=[0.5], colors="white", linewidths=1.5)
@@ -126,30 +126,27 @@ def draw_decision_surface(
     for value, marker in ((0, "o"), (1, "s")):
         rows = x[target == value]
         ax.scatter(*rows.T, s=70, marker=marker, c="white", edgecolors="black", label=f"target {value}", zorder=3)
-    ax.set_xlabel("first input")
-    ax.set_ylabel("second input")
-    ax.set_aspect("equal")
-    ax.set_title("output of the network (white line: ½)")
+    title = "output of the network (white line: ½)"
+    ax.set(xlabel="first input", ylabel="second input", aspect="equal", title=title)
     return image
 
 
 def draw_losses(ax: Axes, losses: Histogram, published: Sequence[PublishedRun] = ()) -> None:
     """Draw a histogram of final losses on a log axis, with published results as lines."""
-    edges, counts = np.asarray(losses.edges), np.asarray(losses.counts)
-    total, drawn = int(counts.sum()) + losses.outside, int(counts.sum())
+    edges, counts, drawn = losses.edges, losses.counts, int(losses.counts.sum())
+    others = f" of {drawn + losses.outside:,}, finite" if losses.outside else ""
     ax.set_xscale("log")
     if drawn:
         ax.stairs(counts, edges, fill=True, color=BLUE)
         first, last = np.flatnonzero(counts)[[0, -1]]
         ends = [edges[max(first - 2, 0)], edges[min(last + 3, len(edges) - 1)]]
-        lines = [run.loss * factor for run in published for factor in (0.8, 1.25)]
-        ax.set_xlim(float(min(ends + lines)), float(max(ends + lines)))
+        ends += [run.loss * factor for run in published for factor in (0.8, 1.25)]
+        ax.set_xlim(float(min(ends)), float(max(ends)))
     for run in published:
         label = f"{run.source}: {run.loss:.3g}"
         ax.axvline(run.loss, color=run.color, linestyle=run.linestyle, label=label)
-    ax.set_xlabel("final loss (mean squared error)")
-    ax.set_ylabel("members")
-    ax.set_title(f"losses of {drawn:,} members" + ("" if drawn == total else f" of {total:,}, finite"))
+    title = f"losses of {drawn:,} members{others}"
+    ax.set(xlabel="final loss (mean squared error)", ylabel="members", title=title)
     if published:
         ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
@@ -159,29 +156,24 @@ def draw_survival(ax: Axes, curves: Mapping[str, Survival], epochs: int | None =
 
     Args:
       ax: where to draw.
-      curves: by their names; without a name, the curve has no legend and the area below it is filled.
+      curves: by their names; a curve with the name "" has no legend, and the area below it is filled.
       epochs: for which all were trained; None ends each curve where the last member was solved.
     """
     colors = itertools.cycle((BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY))
     for (name, curve), color in zip(curves.items(), colors, strict=False):
         start = Survival(*(np.array([value]) for value in (0.0, 1.0, 1.0, 1.0)))
-        parts = [start, curve]
+        whole = Survival(*(np.concatenate(each) for each in zip(start, curve, strict=True)))
         if epochs is not None:
-            last = curve if len(curve.epoch) else start
-            parts.append(last._replace(epoch=np.full(len(last.epoch), float(epochs))))
-            parts[-1] = Survival(*(each[-1:] for each in parts[-1]))
-        whole = Survival(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+            whole = Survival(*(np.append(each, each[-1]) for each in whole))
+            whole.epoch[-1] = epochs
         ax.step(whole.epoch, whole.unsolved, where="post", color=color, label=name or None)
         ax.fill_between(whole.epoch, whole.low, whole.high, step="post", color=color, alpha=0.2, linewidth=0)
         if not name:
             ax.fill_between(whole.epoch, whole.unsolved, step="post", color=color, alpha=0.15, linewidth=0)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlim(0, epochs)
-    ax.xaxis.set_major_formatter(lambda epoch, _: f"{epoch:,.0f}")
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.set_xlabel("epochs")
-    ax.set_ylabel("members not yet solved")
-    ax.set_title("members not yet solved")
+    ax.set(xlim=(0, epochs), ylim=(0, 1.02))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter(PERCENT)
+    ax.set(xlabel="epochs", ylabel="members not yet solved", title="members not yet solved")
     if any(curves):
         ax.legend(frameon=False)
 
@@ -192,14 +184,7 @@ def draw_predictions(
     x: Float[ArrayLike, "n n_in"],
     y: Float[ArrayLike, "n 1"],
 ) -> None:
-    """Draw a strip of dots for each pattern: the outputs of members for it, and its target.
-
-    Args:
-      ax: where to draw.
-      predictions: of the members.
-      x: the patterns.
-      y: their targets.
-    """
+    """Draw a strip of dots for each pattern x: the outputs of members for it, and its target y."""
     n_members, n_rows, _ = np.shape(predictions)
     outputs = np.asarray(predictions)[..., 0]
     spread = (np.arange(n_members) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
@@ -210,10 +195,7 @@ def draw_predictions(
     every = -(-n_rows // LABELLED_ROWS)
     patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(x)[::every]]
     ax.set_xticks(range(0, n_rows, every), patterns, rotation=0 if n_rows <= 8 else 90)
-    ax.set_xlim(-0.6, n_rows - 0.4)
-    ax.set_ylim(-0.04, 1.04)
-    ax.set_xlabel("pattern")
-    ax.set_ylabel("output")
+    ax.set(xlim=(-0.6, n_rows - 0.4), ylim=(-0.04, 1.04), xlabel="pattern", ylabel="output")
     ax.set_title(f"predictions of the first {n_members:,} members")
     ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16 if n_rows <= 8 else -0.28))
 
@@ -221,52 +203,41 @@ def draw_predictions(
 def draw_shares(figure: Figure, axes: Mapping[str, Sequence[float]], shares: Shares) -> None:
     """Draw shares solved: a line along one axis, a heat map over two, or a heat map for each value of the first.
 
-    Args:
-      figure: where to draw; its size is set.
-      axes: the values of one to three axes, in any order; they are drawn ascending.
-      shares: with these axes.
+    Sets the size of the figure. The values of the axes may have any order; they are drawn ascending.
     """
     orders = [np.argsort(values) for values in axes.values()]
-    named = [
-        (axis.replace("_", " "), [values[i] for i in order])
-        for (axis, values), order in zip(axes.items(), orders, strict=True)
-    ]
+    names = [(axis.replace("_", " "), sorted(values)) for axis, values in axes.items()]
     ascending = Shares(*(np.asarray(each)[np.ix_(*orders)] for each in shares))
-    if len(named) == 1:
+    if len(names) == 1:
         figure.set_size_inches(7, 4.6)
-        draw_line(figure.subplots(), named[0], ascending, "share solved")
+        draw_line(figure.subplots(), names[0], ascending, "share solved")
         return
-    rows, columns = named[-2:]
+    rows, columns = names[-2:]
     maps = ascending.share.reshape(-1, *ascending.share.shape[-2:])
+    panels = add_panels(figure, len(maps), MAX_ACROSS, sharex=True, sharey=True)
     across = min(len(maps), MAX_ACROSS)
     down = -(-len(maps) // across)
     width = min(max(CELL * len(columns[1]), 3.6), 20 / across)  # of a map
     height = min(max(CELL * len(rows[1]), 2.0), 16 / down)
     is_legible = min(width / len(columns[1]), height / len(rows[1])) >= LEGIBLE
     figure.set_size_inches((width + 0.8) * across + 1.2, (height + 0.8) * down + 0.4)
-    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
-    for panel in panels[len(maps) :]:
-        panel.remove()
-    panels = panels[: len(maps)]
-    images = [
-        draw_heat_map(panel, each, rows, columns, _color_limits(maps), numbers=is_legible)
-        for panel, each in zip(panels, maps, strict=True)
-    ]
-    for i, panel in enumerate(panels):
+    image: Any = None
+    for i, (panel, shares_of_map) in enumerate(zip(panels, maps, strict=True)):
+        image = draw_heat_map(panel, shares_of_map, rows, columns, _color_limits(maps), numbers=is_legible)
         if i % across:
             panel.set_ylabel("")
         if i + across < len(panels):
             panel.set_xlabel("")
         else:  # the last of its column, though the last row may be short
             panel.tick_params(labelbottom=True)
-        if len(named) == 3:
-            panel.set_title(f"{named[0][1][i]} {named[0][0]}")
-    bar = figure.colorbar(images[0], ax=panels, label="share solved")
+        if len(names) == 3:
+            panel.set_title(f"{names[0][1][i]} {names[0][0]}")
+    bar = figure.colorbar(image, ax=panels, label="share solved")
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
 
 
 def _color_limits(shares: np.ndarray, steps: int = 20) -> tuple[float, float]:
-    """The least and greatest share, in steps of 5 %: from 0 to 1, shares much alike would have one colour."""
+    """Return the least and greatest share in steps of 5 %: between 0 and 1, similar shares would look the same."""
     finite = shares[np.isfinite(shares)] * steps
     low = min(math.floor(finite.min(initial=steps)), steps - 1)
     return low / steps, max(math.ceil(finite.max(initial=0)), low + 1) / steps
@@ -284,9 +255,8 @@ def draw_heat_map(
 
     Args:
       ax: where to draw.
-      shares: between 0 and 1.
-      rows: the first axis of the shares, upwards.
-      columns: the second.
+      shares: between 0 and 1; rows go upwards.
+      rows, columns: the two axes of the shares.
       limits: the shares of the first and the last colour.
       numbers: whether to write each share in percent.
 
@@ -303,13 +273,10 @@ def draw_heat_map(
             if np.isfinite(value):
                 color = "black" if is_light[i, j] else "white"
                 ax.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=color, fontsize="small")
-    for (name, values), set_ticks, set_label in (
-        (rows, ax.set_yticks, ax.set_ylabel),
-        (columns, ax.set_xticks, ax.set_xlabel),
-    ):
+    for axis, (name, values) in ((ax.yaxis, rows), (ax.xaxis, columns)):
         every = -(-len(values) // MAX_TICKS)
-        set_ticks(range(0, len(values), every), shorten_values(values)[::every])
-        set_label(name)
+        axis.set_ticks(range(0, len(values), every), shorten_values(values)[::every])
+        axis.set_label_text(name)
     ax.tick_params(axis="x", rotation=45 if len(columns[1]) > 6 else 0)
     return image
 
@@ -326,9 +293,7 @@ def draw_line(ax: Axes, along: AxisValues, shares: Shares, label: str) -> None:
     if len(at) <= MAX_TICKS // 2:
         ax.set_xticks(at, shorten_values(at.tolist()))
         ax.minorticks_off()
-    ax.set_ylim(-0.02, 1.02)
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.set_xlabel(name)
-    ax.set_ylabel(label)
+    ax.set(ylim=(-0.02, 1.02), xlabel=name, ylabel=label)
+    ax.yaxis.set_major_formatter(PERCENT)
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)

@@ -1,4 +1,4 @@
-"""Single members of which a report speaks, as accumulators: typical and notable ones, and the first predictions.
+"""Accumulators of single members: typical and notable ones, and the predictions of the first.
 
 Which members these are depends on the order of the blocks, so parts of several processes are never merged.
 """
@@ -29,12 +29,15 @@ class Member(NamedTuple):
     description: str
 
 
-def typical_members(targets: AnyArray) -> Accumulator:
-    """By outcome class: of its first members, the one with the median loss."""
+_Samples = dict[str, list[Member]]  # by outcome class
+_Ranked = dict[str, list[tuple[float, Member]]]  # by description, the best first
+_Predictions = Float[np.ndarray, "members n n_out"]
 
-    def update(
-        gathered: dict[str, list[Member]], results: Result, indices: AxisIndices
-    ) -> dict[str, list[Member]]:
+
+def typical_members(targets: AnyArray) -> Accumulator:
+    """Find the member with the median loss among the first members of each outcome class, by class."""
+
+    def update(gathered: _Samples, results: Result, indices: AxisIndices) -> _Samples:
         ended_as, new = classify_outcomes(results.predictions, targets), dict(gathered)
         for i in np.unique(ended_as).tolist():
             sample = new.get(CLASSES[i], [])
@@ -42,39 +45,34 @@ def typical_members(targets: AnyArray) -> Accumulator:
             new[CLASSES[i]] = [*sample, *_select(results, indices, first, CLASSES[i])]
         return new
 
+    def choose_median(sample: list[Member]) -> Member:
+        return sorted(sample, key=lambda member: (math.isnan(member.loss), member.loss))[len(sample) // 2]
+
     def finalize(gathered: _Samples) -> dict[str, Member]:
-        by_loss = {
-            name: sorted(sample, key=lambda member: (math.isnan(member.loss), member.loss))
-            for name, sample in gathered.items()
-        }
-        return {name: sample[len(sample) // 2] for name, sample in by_loss.items()}
+        return {name: choose_median(sample) for name, sample in gathered.items()}
 
     return Accumulator(lambda members: {}, update, _refuse_merge, finalize)
 
 
-_Samples = dict[str, list[Member]]
-_Ranked = dict[str, list[tuple[float, Member]]]
-
-
 def notable_members() -> Accumulator:
-    """Members that were solved last or first, that have the least or the greatest loss, and some that diverged.
+    """Find members that were solved last or first, that have the least or greatest loss, and some that diverged.
 
     The statistic is a list of `Member`, each once: of few members, some are notable in several ways.
     """
 
     def update(gathered: _Ranked, results: Result, indices: AxisIndices) -> _Ranked:
-        loss, solved_epoch = np.asarray(results.loss, np.float64), np.asarray(results.solved_epoch, np.float64)
-        is_solved = np.asarray(results.outcome) == Outcome.SOLVED
-        is_finite, is_diverged = np.isfinite(loss), np.asarray(results.outcome) == Outcome.DIVERGED
+        loss, solved_epoch = (np.asarray(each, np.float64) for each in (results.loss, results.solved_epoch))
+        outcome, is_finite = np.asarray(results.outcome), np.isfinite(loss)
         ranks = {
-            "solved last": np.where(is_solved, -solved_epoch, np.inf),
-            "solved first": np.where(is_solved, solved_epoch, np.inf),
-            "greatest loss": np.where(is_finite, -loss, np.inf),
-            BEST: np.where(is_finite, loss, np.inf),
-            "diverged": np.where(is_diverged, 0, np.inf),
+            "solved last": (outcome == Outcome.SOLVED, -solved_epoch),
+            "solved first": (outcome == Outcome.SOLVED, solved_epoch),
+            "greatest loss": (is_finite, -loss),
+            BEST: (is_finite, loss),
+            "diverged": (outcome == Outcome.DIVERGED, 0),
         }
         new = {}
-        for description, rank in ranks.items():
+        for description, (is_candidate, values) in ranks.items():
+            rank = np.where(is_candidate, values, np.inf)
             best = np.argsort(rank, kind="stable")[:EXTREMES]
             best = best[np.isfinite(rank[best])]
             members = zip(rank[best].tolist(), _select(results, indices, best, description), strict=True)
@@ -95,16 +93,11 @@ def notable_members() -> Accumulator:
 
 
 def first_predictions(number: int) -> Accumulator:
-    """The predictions of the first members, at most this number, (members, n, n_out)."""
+    """Collect the predictions of the first members, at most this number, (members, n, n_out)."""
 
-    def update(
-        gathered: Float[np.ndarray, "members n n_out"] | None, results: Result, indices: AxisIndices
-    ) -> Float[np.ndarray, "members n n_out"]:
-        if gathered is None:
-            return np.array(results.predictions[:number])
-        if len(gathered) >= number:
-            return gathered
-        return np.concatenate([gathered, np.asarray(results.predictions[: number - len(gathered)])])
+    def update(gathered: _Predictions | None, results: Result, indices: AxisIndices) -> _Predictions:
+        first = np.array(results.predictions[:number])
+        return first if gathered is None else np.concatenate([gathered, first])[:number]
 
     return Accumulator(lambda members: None, update, _refuse_merge, lambda gathered: gathered)
 

@@ -4,10 +4,10 @@ import base64
 import html
 import io
 import itertools
-import math
 import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from string import Template
 from typing import Any
 
 import jax
@@ -18,13 +18,13 @@ from xorjax.ensembles.ensemble import replay
 from xorjax.ensembles.members import SEED
 from xorjax.reports import figures
 from xorjax.reports.notable import Member
-from xorjax.reports.summary import HELD_OUT, ReportStatistics, report_statistics, summarize
+from xorjax.reports.summary import FIELDS, ReportStatistics, report_statistics, summarize
 from xorjax.reports.tables import format_loss, split_percent
-from xorjax.statistics import Shares
 from xorjax.statistics.arrays import percent
 from xorjax.statistics.outcomes import CLASSES
-from xorjax.studies import reduce as studies
+from xorjax.statistics.shares import Shares
 from xorjax.studies.plan import Setup
+from xorjax.studies.reduce import reduce_study
 from xorjax.studies.store.seed_ranges import seeds_at
 from xorjax.studies.store.shards import StudyStore
 
@@ -32,8 +32,17 @@ DPI = 110
 MAX_PAIRS = 6  # heat maps
 MAX_VALUES = 200  # of an axis that has a figure
 MAX_CURVES = 6  # of survival, in one figure
+MAX_SURFACES = 6
+ACROSS = 3  # surfaces side by side
 
-STYLE = """
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title · xorjax</title>
+<link rel="icon" href="data:,">
+<style>
 :root { color-scheme: light; --ink: #1c2733; --soft: #5b6875; --line: #dfe4e8; --accent: #0072b2; }
 body { margin: 0; background: #f6f7f8; color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 64rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
@@ -51,62 +60,63 @@ th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(-
 th:first-child, td:first-child, td:last-child { text-align: left; } td:last-child code { white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); } th:last-child { text-align: left; }
 code { font: .88rem ui-monospace, monospace; background: #f1f3f5; padding: .1rem .35rem; border-radius: 4px; }
-"""
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+<p class="soft">$store</p>
+$sections
+</main>
+</body>
+</html>
+""")
 
 
-def page_of(stored: StudyStore, setup: Setup | None) -> str:
-    """The report of a study, as HTML.
+def render_page(study: StudyStore, setup: Setup | None) -> str:
+    """Return the report of a study, as HTML.
 
     Args:
-      stored: the study.
+      study: the study.
       setup: what its plan describes, for the surfaces of its members; None leaves those out.
 
     Raises:
       StoreError: if a file is damaged.
       ValueError: if no member is committed.
     """
-    axes = [axis for axis in stored.layout.axes if axis != SEED and stored.layout.axes[axis] <= MAX_VALUES]
+    sizes = study.layout.axes
+    axes = [axis for axis in sizes if axis != SEED and sizes[axis] <= MAX_VALUES]
     pairs = list(itertools.combinations(axes, 2))[:MAX_PAIRS]
-    curves_by = _curves_by(stored, axes)
-    shares = {"outcome"}
-    groupings: dict[tuple[str, ...], set[str]] = {
-        (): studies.kept_fields(stored) - HELD_OUT,
-        **{(axis,): shares for axis in axes},
-        **dict.fromkeys(pairs, shares),
-    }
+    curves_by = tuple(axis for axis in axes if 1 < sizes[axis] <= MAX_CURVES)[:1]
+    fields = {variable.name for variable in study.layout.variables} & FIELDS
+    shown = [*((axis,) for axis in axes), *pairs]
+    groupings: dict[tuple[str, ...], set[str]] = {(): fields, **{by: {"outcome"} for by in shown}}
     if curves_by:
-        groupings[curves_by] = groupings[()] & {"outcome", "solved_epoch", "epochs"}
-    accumulator = report_statistics(groupings, setup.batch if setup else None)
-    found: ReportStatistics = studies.reduce_study(stored, accumulator)
+        groupings[curves_by] = fields & {"outcome", "solved_epoch", "epochs"}
+    found: ReportStatistics = reduce_study(study, report_statistics(groupings, setup.batch if setup else None))
     if not int(found.groups[()].solved.total):
-        raise ValueError(f"{stored.name} has no member yet that a report could be of.")
+        raise ValueError(f"{study.name} has no member yet that a report could be of.")
     summary = summarize(found, {})
-    sections = [_tiles(stored, summary), _described(stored)]
-    sections += [_along(stored, axis, found.groups[(axis,)].solved) for axis in axes]
-    sections += [_map(stored, pair, found.groups[pair].solved) for pair in pairs]
-    sections += [_losses(found), _survival(stored, found, curves_by)]
-    sections += [_classes(stored, found, summary, setup), _notable(stored, found.notable or [])]
-    title = _counted(summary["members"], "network")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title} · xorjax</title>\n'
-        f'<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n'
-        f'<p class="soft">{html.escape(stored.name)}</p>\n'
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    sections = [_render_tiles(study, summary), _render_settings(study)]
+    sections += [_render_shares(study, by, found.groups[by].solved) for by in shown]
+    sections += [_render_losses(found), _render_survival(study, found, curves_by)]
+    if setup is not None:
+        sections.append(_render_classes(study, found, summary["ended_as"], setup) if found.typical else "")
+    sections.append(_render_notable(study, found.notable or []))
+    title = _count(summary["members"], "network")
+    text = "\n".join(section for section in sections if section)
+    return PAGE.substitute(title=title, store=html.escape(study.name), sections=text)
 
 
-def _curves_by(stored: StudyStore, axes: Sequence[str]) -> tuple[str, ...]:
-    """The axis whose values have a survival curve each, if they are few."""
-    return tuple(axis for axis in axes if 1 < stored.layout.axes[axis] <= MAX_CURVES)[:1]
-
-
-def _section(title: str, *parts: str) -> str:
+def _render_section(title: str, *parts: str) -> str:
     return f"<section>\n<h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
 
 
-def _figure(draw: Callable[[Figure], None], words: str, width: float = 8.0, height: float = 4.2) -> str:
+def _render_note(text: str) -> str:
+    return f'<p class="soft">{text}</p>'
+
+
+def _render_figure(draw: Callable[[Figure], object], words: str, width: float = 8.0, height: float = 4.2) -> str:
     figure = Figure(figsize=(width, height), layout="constrained")
     draw(figure)
     png = io.BytesIO()
@@ -115,200 +125,171 @@ def _figure(draw: Callable[[Figure], None], words: str, width: float = 8.0, heig
     return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{content}">'
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _render_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
-def _counted(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _tiles(stored: StudyStore, summary: Mapping[str, Any]) -> str:
-    total, whole = summary["members"], stored.layout.members
-    members = "member" if whole == 1 else "members"
-    solved = summary["solved"]
-    tiles = [
-        (f"{total:,}", members if total == whole else f"of {whole:,} {members}"),
-        (percent(solved["share"]), f"solved ({100 * solved['low']:.2f} to {100 * solved['high']:.2f} %)"),
-    ]
-    if "all_right" in summary:
-        tiles.append((percent(summary["all_right"]["share"]), "with all rows right"))
-    if quantiles := summary.get("loss_quantiles"):
-        about = "≈ " if summary["loss_quantile_error"] else ""
-        low, median, high = (
-            f"{about * (loss is not None)}{format_loss(loss)}"
-            for loss in (quantiles["0.05"], quantiles["0.5"], quantiles["0.95"])
-        )
-        tiles.append((median, f"median loss (5 % to 95 %: {low} to {high})"))
-    if diverged := summary["diverged"]["members"]:
-        tiles.append((f"{diverged:,}", "diverged"))
-    return (
-        '<div class="tiles">'
-        + "".join(
-            f'<div class="tile"><b>{html.escape(big)}</b><span>{html.escape(small)}</span></div>'
-            for big, small in tiles
-        )
-        + "</div>"
-    )
-
-
-def _described(stored: StudyStore) -> str:
-    header, plan = stored.metadata, stored.metadata.get("plan") or {}
-    rows = [
-        (name.replace("_", " "), value) for name, value in plan.items() if value is not None and name != "data"
-    ]
-    if not plan:
-        rows.append(("epochs", header.get("epochs")))
-    for axis, values in stored.values.items():
-        shown = ", ".join(f"{value:g}" for value in values[:8]) + (
-            f", … {values[-1]:g}" if len(values) > 8 else ""
-        )
-        rows.append((axis.replace("_", " "), f"{_counted(len(values), 'value')}: {shown}"))
-    rows += [(name.replace("_", " "), f"{value:g}") for name, value in header.get("shared", {}).items()]
-    runs = [f"{first:,} to {last - 1:,}" if last - first > 1 else f"{first:,}" for first, last in stored.seeds[:4]]
-    rows.append(
-        ("seeds", f"{stored.layout.axes[SEED]:,}: {', '.join(runs)}{', …' if len(stored.seeds) > 4 else ''}")
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
-    rows.append(("trained by", f"{versions}; {header.get('platform')}, engine {header.get('engine')}"))
-    cells = [[html.escape(name), html.escape(str(value))] for name, value in rows]
-    return _section("What was run", _table(["", ""], cells))
-
-
-def _in_words(axis: str) -> str:
+def _name_axis(axis: str) -> str:
     return axis.replace("_", " ")
 
 
-def _along(stored: StudyStore, axis: str, shares: Shares) -> str:
-    words = f"share of members solved at each {_in_words(axis)}, with intervals of 95 %"
-    return _section(
-        f"Solved, by {_in_words(axis)}",
-        _figure(lambda figure: figures.draw_shares(figure, {axis: stored.values[axis]}, shares), words),
-        '<p class="soft">Over all values of the other axes, with Wilson\'s intervals of 95 %.</p>',
+def _render_tiles(study: StudyStore, summary: Mapping[str, Any]) -> str:
+    total, whole, solved = summary["members"], study.layout.members, summary["solved"]
+    members = "members" if whole != 1 else "member"
+    tiles = {
+        members if total == whole else f"of {whole:,} {members}": f"{total:,}",
+        f"solved ({100 * solved['low']:.2f} to {100 * solved['high']:.2f} %)": percent(solved["share"]),
+    }
+    if "all_right" in summary:
+        tiles["with all rows right"] = percent(summary["all_right"]["share"])
+    if quantiles := summary.get("loss_quantiles"):
+        losses = [quantiles[at] for at in ("0.05", "0.5", "0.95")]
+        about = "≈ " if summary["loss_quantile_error"] else ""
+        low, median, high = (f"{about * (loss is not None)}{format_loss(loss)}" for loss in losses)
+        tiles[f"median loss (5 % to 95 %: {low} to {high})"] = median
+    if diverged := summary["diverged"]["members"]:
+        tiles["diverged"] = f"{diverged:,}"
+    text = (
+        f'<div class="tile"><b>{html.escape(number)}</b><span>{html.escape(words)}</span></div>'
+        for words, number in tiles.items()
     )
+    return f'<div class="tiles">{"".join(text)}</div>'
 
 
-def _map(stored: StudyStore, pair: tuple[str, ...], shares: Shares) -> str:
-    names = " and ".join(map(_in_words, pair))
-    values = {axis: stored.values[axis] for axis in pair}
-    picture = _figure(lambda figure: figures.draw_shares(figure, values, shares), f"share solved over {names}")
-    return _section(f"Solved, by {names}", picture)
+def _render_settings(study: StudyStore) -> str:
+    metadata, plan = study.metadata, study.metadata["plan"] or {"epochs": study.metadata["epochs"]}
+    rows = [(name, value) for name, value in plan.items() if value is not None and name != "data"]
+    for axis, values in study.values.items():
+        shown = ", ".join(f"{value:g}" for value in values[:8])
+        rest = f", … {values[-1]:g}" if len(values) > 8 else ""
+        rows.append((axis, f"{_count(len(values), 'value')}: {shown}{rest}"))
+    rows += [(name, f"{value:g}") for name, value in metadata["shared"].items()]
+    parts = [f"{first:,} to {stop - 1:,}" if stop - first > 1 else f"{first:,}" for first, stop in study.seeds[:4]]
+    rest = ", …" if len(study.seeds) > 4 else ""
+    rows.append(("seeds", f"{study.layout.axes[SEED]:,}: {', '.join(parts)}{rest}"))
+    versions = ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
+    rows.append(("trained by", f"{versions}; {metadata['platform']}, engine {metadata['engine']}"))
+    cells = [[html.escape(_name_axis(name)), html.escape(str(value))] for name, value in rows]
+    return _render_section("What was run", _render_table(["", ""], cells))
 
 
-def _losses(found: ReportStatistics) -> str:
+def _render_shares(study: StudyStore, by: tuple[str, ...], shares: Shares) -> str:
+    """Return the section with the share solved along an axis, or over two."""
+    names = " and ".join(map(_name_axis, by))
+    values = {axis: study.values[axis] for axis in by}
+    words, notes = f"share solved over {names}", []
+    if len(by) == 1:
+        words = f"share of members solved at each {names}, with intervals of 95 %"
+        notes = [_render_note("Over all values of the other axes, with Wilson's intervals of 95 %.")]
+    picture = _render_figure(lambda figure: figures.draw_shares(figure, values, shares), words)
+    return _render_section(f"Solved, by {names}", picture, *notes)
+
+
+def _render_losses(found: ReportStatistics) -> str:
     losses = found.losses
     if losses is None:
         return ""
-
-    def draw(figure: Figure) -> None:
-        figures.draw_losses(figure.subplots(), losses)
-
     others, low, high = losses.outside, losses.edges[0], losses.edges[-1]
     losses_are = "loss is" if others == 1 else "losses are"
-    words = f'<p class="soft">{others:,} {losses_are} below {low:g}, above {high:g} or not a number.</p>'
-    return _section(
-        "Final losses", _figure(draw, "how many members ended with which loss"), words if others else ""
-    )
+    note = _render_note(f"{others:,} {losses_are} below {low:g}, above {high:g} or not a number.")
+    words = "how many members ended with which loss"
+    picture = _render_figure(lambda figure: figures.draw_losses(figure.subplots(), losses), words)
+    return _render_section("Final losses", picture, note if others else "")
 
 
-def _survival(stored: StudyStore, found: ReportStatistics, by: tuple[str, ...]) -> str:
+def _render_survival(study: StudyStore, found: ReportStatistics, by: tuple[str, ...]) -> str:
     times = found.groups[by].times
     if times is None:
         return ""
-    names = [f"{_in_words(by[0])} {value:g}" for value in stored.values[by[0]]] if by else [""]
+    names = [f"{_name_axis(by[0])} {value:g}" for value in study.values[by[0]]] if by else [""]
     curves = {name: each.survival() for name, each in zip(names, times.flat, strict=True) if each.number}
-    return _section(
-        "How long it takes",
-        _figure(
-            lambda figure: figures.draw_survival(figure.subplots(), curves),
-            "share of members not yet solved, by epoch",
-        ),
-        '<p class="soft">Kaplan and Meier\'s estimate with its interval of 95 %; members that were never solved '
+    words = "share of members not yet solved, by epoch"
+    note = (
+        "Kaplan and Meier's estimate with its interval of 95 %; members that were never solved "
         "are watched until their training ended. A member is solved when all patterns are right and its loss is "
-        "below 0.01, unless the study has a rule of its own.</p>",
+        "below 0.01, unless the study has a rule of its own."
     )
+    picture = _render_figure(lambda figure: figures.draw_survival(figure.subplots(), curves), words)
+    return _render_section("How long it takes", picture, _render_note(note))
 
 
-def _classes(stored: StudyStore, found: ReportStatistics, summary: Mapping[str, Any], setup: Setup | None) -> str:
-    typical = found.typical
-    if typical is None or setup is None:
-        return ""
-    ended_as = summary["ended_as"]
+def _render_classes(
+    study: StudyStore, found: ReportStatistics, ended_as: Sequence[Mapping[str, Any]], setup: Setup
+) -> str:
+    typical, shares = found.typical or {}, split_percent([each["members"] for each in ended_as])
+    members = [typical[each["name"]] for each in ended_as]
     rows = [
         [
             html.escape(each["name"]),
             f"{each['members']:,}",
             share,
-            format_loss(_finite(typical[each["name"]].loss)),
-            _command(stored, typical[each["name"]]),
+            format_loss(member.loss),
+            _render_command(study, member),
         ]
-        for each, share in zip(ended_as, split_percent([each["members"] for each in ended_as]), strict=True)
+        for each, share, member in zip(ended_as, shares, members, strict=True)
     ]
-    table = _table(["ended as", "members", "share", "loss of a typical one", "trained again by"], rows)
-    shown = [typical[each["name"]] for each in ended_as if each["name"] != CLASSES[0]][:6]
-    has_surface = shown and setup.batch.x.shape[1] == 2
-    return _section("How networks end", *([_surfaces(stored, shown, setup)] if has_surface else []), table)
+    table = _render_table(["ended as", "members", "share", "loss of a typical one", "trained again by"], rows)
+    shown = [member for member in members if member.description != CLASSES[0]][:MAX_SURFACES]
+    has_surfaces = shown and setup.batch.x.shape[1] == 2
+    return _render_section(
+        "How networks end", *([_draw_surfaces(study, shown, setup)] if has_surfaces else []), table
+    )
 
 
-def _surfaces(stored: StudyStore, members: Sequence[Member], setup: Setup) -> str:
+def _draw_surfaces(study: StudyStore, members: Sequence[Member], setup: Setup) -> str:
     axis = np.linspace(-0.25, 1.25, 101)
-    across = min(3, len(members))
-    down = -(-len(members) // across)
+    epochs, engine = [setup.trainer.epochs], study.metadata["engine"]
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("compressed")  # whose panels all have one aspect
-        panels = list(figure.subplots(down, across, squeeze=False).flat)
-        for panel in panels[len(members) :]:
-            panel.remove()
+        panels = figures.add_panels(figure, len(members), ACROSS)
         image: Any = None
-        for panel, member in zip(panels, members, strict=False):
-            seed, hparams = named(stored, member.indices)
-            final = replay(
-                setup.trainer, seed, hparams, epochs=[setup.trainer.epochs], engine=stored.metadata["engine"]
-            )
+        for i, (panel, member) in enumerate(zip(panels, members, strict=True)):
+            seed, hparams = _identify(study, member)
+            final = replay(setup.trainer, seed, hparams, epochs=epochs, engine=engine)
             params = jax.tree.map(lambda leaf: leaf[0], final.params)
             outputs = figures.compute_surface(setup.model, params, axis)
             image = figures.draw_decision_surface(panel, axis, outputs, *setup.batch)
             title = [*textwrap.wrap(member.description, 26), f"seed {seed}"]
             panel.set_title("\n".join(title), fontsize="medium")
-            if panel.get_subplotspec().colspan.start:
+            if i % ACROSS:
                 panel.set_ylabel("")
-        figure.colorbar(image, ax=panels[: len(members)], label="output (white line: ½)", shrink=0.85)
+        figure.colorbar(image, ax=panels, label="output (white line: ½)", shrink=0.85)
 
-    return _figure(
-        draw, "outputs of a typical network of each class over the plane of its two inputs", 10.0, 3.8 * down
-    )
+    words = "outputs of a typical network of each class over the plane of its two inputs"
+    return _render_figure(draw, words, 10.0, 3.8 * -(-len(members) // ACROSS))
 
 
-def _notable(stored: StudyStore, members: Sequence[Member]) -> str:
+def _render_notable(study: StudyStore, members: Sequence[Member]) -> str:
     rows = [
         [
             html.escape(member.description),
             f"{member.solved_epoch:,}" if member.solved_epoch >= 0 else "never",
-            format_loss(_finite(member.loss)),
-            _command(stored, member),
+            format_loss(member.loss),
+            _render_command(study, member),
         ]
         for member in members
     ]
-    table = _table(["the member", "solved at epoch", "loss", "trained again by"], rows)
-    return _section("Notable members", table) if rows else ""
+    table = _render_table(["the member", "solved at epoch", "loss", "trained again by"], rows)
+    return _render_section("Notable members", table) if rows else ""
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def named(stored: StudyStore, indices: Mapping[str, int]) -> tuple[int, dict[str, float]]:
+def _identify(study: StudyStore, member: Member) -> tuple[int, dict[str, float]]:
     """Return the seed and the hyper-parameters of a member."""
-    seed = int(seeds_at(stored.seeds, np.array([indices[SEED]]))[0])
-    own = {axis: values[indices[axis]] for axis, values in stored.values.items()}
-    return seed, {**own, **stored.metadata["shared"]}
+    seed = int(seeds_at(study.seeds, np.array([member.indices[SEED]]))[0])
+    own = {axis: values[member.indices[axis]] for axis, values in study.values.items()}
+    return seed, {**own, **study.metadata["shared"]}
 
 
-def _command(stored: StudyStore, member: Member) -> str:
-    seed, hparams = named(stored, member.indices)
-    at = [word for axis in stored.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
-    words = ["xorjax", "study", "replay", stored.name, "--seed", str(seed), *at]  # quoted, as a shell wants them
+def _render_command(study: StudyStore, member: Member) -> str:
+    """Return the command that trains a member again, quoted as a shell wants it."""
+    seed, hparams = _identify(study, member)
+    at = [word for axis in study.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
+    words = ["xorjax", "study", "replay", study.name, "--seed", str(seed), *at]
     return f"<code>{html.escape(shlex.join(words))}</code>"

@@ -13,14 +13,16 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from xorjax import statistics
 from xorjax.ensembles.accumulator import Accumulator, combine
-from xorjax.ensembles.members import SEED, AxisIndices, Members
+from xorjax.ensembles.members import SEED, AxisIndices
 from xorjax.networks.tasks import Batch
 from xorjax.reports.notable import BEST, Member, first_predictions, notable_members, typical_members
 from xorjax.reports.published import PublishedRun, find_published
-from xorjax.statistics import QUANTILE_ERROR, Histogram, Moments, Shares
-from xorjax.statistics.outcomes import OutcomeClass
+from xorjax.statistics.exact_moments import Moments, moments
+from xorjax.statistics.outcomes import OutcomeClass, classes
+from xorjax.statistics.quantile_bins import QUANTILE_ERROR, Histogram, histogram, quantiles
+from xorjax.statistics.shares import Shares, share
+from xorjax.statistics.survival import times
 from xorjax.training.results import Result
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -33,7 +35,7 @@ SHOWN_PATTERNS, COUNTED_PATTERNS = 8, 4096  # of an outcome class
 
 
 class GroupStatistics(NamedTuple):
-    """How members end; arrays with an axis for each axis that they are grouped by; None where nothing is known."""
+    """How members end, in arrays with an axis for each axis of the groups; None where nothing is known."""
 
     solved: Shares
     diverged: Shares
@@ -46,27 +48,16 @@ class GroupStatistics(NamedTuple):
 
 
 class ReportStatistics(NamedTuple):
-    """All statistics of a report; None where nothing is known.
+    """All statistics of a report; None where nothing is known."""
 
-    Attributes:
-      groups: by the axes that are kept; `()` are all members together.
-      epochs: trained by all members.
-      losses: histogram of the final losses.
-      classes: outcome classes, largest first.
-      typical: a member of each class.
-      notable: members that stand out.
-      predictions: of the first members.
-      worse: by published result, the share of members whose loss is above it.
-    """
-
-    groups: dict[tuple[str, ...], GroupStatistics]
-    epochs: int = 0
+    groups: dict[tuple[str, ...], GroupStatistics]  # by the axes that are kept; `()` are all members together
+    epochs: int = 0  # trained by all members
     losses: Histogram | None = None
-    classes: list[OutcomeClass] | None = None
-    typical: dict[str, Member] | None = None
-    notable: list[Member] | None = None
-    predictions: np.ndarray | None = None
-    worse: dict[PublishedRun, Shares] | None = None
+    classes: list[OutcomeClass] | None = None  # largest first
+    typical: dict[str, Member] | None = None  # a member of each class
+    notable: list[Member] | None = None  # members that stand out
+    predictions: np.ndarray | None = None  # of the first members
+    worse: dict[PublishedRun, Shares] | None = None  # the share of members whose loss is above a published one
 
 
 def report_statistics(
@@ -82,48 +73,42 @@ def report_statistics(
     Returns:
       An accumulator of `ReportStatistics`.
     """
-    fields = groupings[()]
-    parts: dict[str, Accumulator] = {
-        "groups": combine(
-            {
-                by: _group_statistics(by, of_group, EXACT_MEMBERS if not by else 0)
-                for by, of_group in groupings.items()
-            }
-        ),
-    }
+    fields = set(groupings[()])
+    groups = {by: _group_statistics(by, set(of_group)) for by, of_group in groupings.items()}
+    parts: dict[str, Accumulator] = {"groups": combine(groups)}
     if "epochs" in fields:
         parts["epochs"] = _total_epochs()
     if "loss" in fields:
-        parts["losses"] = statistics.histogram(LOSS_EDGES)
-    if {"loss", "solved_epoch"} <= set(fields):
+        parts["losses"] = histogram(LOSS_EDGES)
+    if {"loss", "solved_epoch"} <= fields:
         parts["notable"] = notable_members()
-    if batch is not None and batch.y.shape[1] == 1 and {"predictions", "loss"} <= set(fields):
-        parts["classes"] = statistics.classes(batch.y, max_patterns=COUNTED_PATTERNS)
+    if batch is not None and batch.y.shape[1] == 1 and {"predictions", "loss"} <= fields:
+        parts["classes"] = classes(batch.y, max_patterns=COUNTED_PATTERNS)
         parts["typical"] = typical_members(batch.y)
         parts["predictions"] = first_predictions(-(-MAX_DOTS // len(batch.y)))
-        parts["worse"] = combine(
-            {
-                run: statistics.share(lambda results, loss=run.loss: ~(results.loss <= loss))
-                for run in find_published(batch)
-            }
-        )
+        parts["worse"] = combine({run: _share_worse(run.loss) for run in find_published(batch)})
     every = combine(parts)
     return every._replace(finalize=lambda gathered: ReportStatistics(**every.finalize(gathered)))
 
 
-def _group_statistics(by: Sequence[str], fields: Collection[str], exact_up_to: int) -> Accumulator:
-    parts = {"solved": statistics.share(by=by), "diverged": statistics.share("diverged", by=by)}
+def _share_worse(loss: float) -> Accumulator:
+    return share(lambda results: ~(results.loss <= loss))
+
+
+def _group_statistics(by: Sequence[str], fields: set[str]) -> Accumulator:
+    exact_up_to = 0 if by else EXACT_MEMBERS
+    parts = {"solved": share(by=by), "diverged": share("diverged", by=by)}
     if "accuracy" in fields:
-        parts["all_right"] = statistics.share("all_right", by=by)
+        parts["all_right"] = share("all_right", by=by)
     if "loss" in fields:
-        parts["loss"] = statistics.quantiles(QUANTILES, by=by, exact_up_to=exact_up_to)
-    if {"solved_epoch", "epochs"} <= set(fields):
-        parts["times"] = statistics.times(by=by)
+        parts["loss"] = quantiles(QUANTILES, by=by, exact_up_to=exact_up_to)
+    if {"solved_epoch", "epochs"} <= fields:
+        parts["times"] = times(by=by)
     if "validation_accuracy" in fields:
-        parts["held_out_all_right"] = statistics.share("validation_all_right", by=by)
-        parts["held_out_accuracy"] = statistics.moments("validation_accuracy", by=by)
+        parts["held_out_all_right"] = share("validation_all_right", by=by)
+        parts["held_out_accuracy"] = moments("validation_accuracy", by=by)
     if "validation_loss" in fields:
-        parts["held_out_loss"] = statistics.quantiles(QUANTILES, "validation_loss", by=by, exact_up_to=exact_up_to)
+        parts["held_out_loss"] = quantiles(QUANTILES, "validation_loss", by=by, exact_up_to=exact_up_to)
     every = combine(parts)
 
     def finalize(gathered: Any) -> GroupStatistics:
@@ -138,13 +123,10 @@ def _group_statistics(by: Sequence[str], fields: Collection[str], exact_up_to: i
 
 
 def _total_epochs() -> Accumulator:
-    def init(members: Members) -> int:
-        return 0
-
     def update(gathered: int, results: Result, indices: AxisIndices) -> int:
         return gathered + int(np.asarray(results.epochs, np.int64).sum())
 
-    return Accumulator(init, update, lambda one, other: one + other, lambda gathered: gathered)
+    return Accumulator(lambda members: 0, update, lambda one, other: one + other, lambda gathered: gathered)
 
 
 def summarize(
@@ -177,27 +159,22 @@ def summarize(
             for c in found.classes
         ]
     if found.worse is not None:
+        known = ("source", "learning_rate", "loss")
         summary["published"] = [
-            {
-                "source": run.source,
-                "learning_rate": run.learning_rate,
-                "loss": run.loss,
-                "better_than": float(shares.share),
-            }
+            {**{name: getattr(run, name) for name in known}, "better_than": float(shares.share)}
             for run, shares in found.worse.items()
         ]
     if axes and tuple(axes) in found.groups:
         summary["axes"] = {name: list(values) for name, values in axes.items()}
         summary["group_loss_quantile_error"] = QUANTILE_ERROR
-        summary["groups"] = _describe_groups(found.groups[tuple(axes)], axes)
-        summary["by_axis"] = {
-            axis: _describe_groups(found.groups[(axis,)], {axis: values}) for axis, values in axes.items()
-        }
+        summary["groups"] = _describe_groups(found, axes)
+        summary["by_axis"] = {axis: _describe_groups(found, {axis: values}) for axis, values in axes.items()}
     return summary
 
 
-def _describe_groups(groups: GroupStatistics, axes: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """One dictionary a group, the last axis fastest; None for what a group without members does not have."""
+def _describe_groups(found: ReportStatistics, axes: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """Return a dictionary for each group, the last axis fastest; values are None in a group without members."""
+    groups = found.groups[tuple(axes)]
     return [
         {
             **{name: values[i] for i, (name, values) in zip(at, axes.items(), strict=True)},
@@ -209,11 +186,8 @@ def _describe_groups(groups: GroupStatistics, axes: Mapping[str, Sequence[float]
 
 
 def _describe_group(groups: GroupStatistics, at: tuple[int, ...]) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    if groups.all_right is not None:
-        entry["all_right"] = _describe_share(groups.all_right, at)
-    entry["solved"] = _describe_share(groups.solved, at)
-    entry["diverged"] = _describe_share(groups.diverged, at)
+    shares = {"all_right": groups.all_right, "solved": groups.solved, "diverged": groups.diverged}
+    entry: dict[str, Any] = {name: _describe_share(each, at) for name, each in shares.items() if each is not None}
     if groups.held_out_all_right and groups.held_out_accuracy and groups.held_out_loss is not None:
         entry["held_out"] = {
             "all_right": _describe_share(groups.held_out_all_right, at),
@@ -238,7 +212,7 @@ def _by_quantile(values: np.ndarray) -> dict[str, float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
+    """Return a float, or None for an infinite one: JSON has no infinity."""
     return float(value) if math.isfinite(value) else None
 
 

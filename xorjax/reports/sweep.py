@@ -22,18 +22,13 @@ HIDDEN_UNITS = "hidden_units"
 class Sweep(NamedTuple):
     """Networks by their number of hidden units, and the members that each of them has.
 
-    Attributes:
-      trainers: by the number of hidden units.
-      seeds: of every combination.
-      members: of each network: seeds, and the hyper-parameters with several values; the seeds are the slowest
-        axis, so that an interrupt leaves every combination with as many.
-      axes: the values of each setting that has several, hidden units first.
+    The seeds are the slowest axis of the members, so that an interrupt leaves every combination with as many.
     """
 
-    trainers: Mapping[int, Trainer]
-    seeds: range
-    members: Members
-    axes: Mapping[str, Sequence[float]]
+    trainers: Mapping[int, Trainer]  # by the number of hidden units
+    seeds: range  # of every combination
+    members: Members  # of each network: seeds, and the hyper-parameters with several values
+    axes: Mapping[str, Sequence[float]]  # the values of each setting that has several, hidden units first
 
     @property
     def total(self) -> int:
@@ -55,12 +50,12 @@ def gather(
     """Train all members, block by block.
 
     Args:
-      swept: what to train.
-      statistics: what to gather; its members have all axes of the sweep.
+      swept: the sweep.
+      statistics: an accumulator, whose members have all axes of the sweep.
       progress: called as `progress(done, total)` with the members finished, as for `train_ensemble`.
 
     Yields:
-      How many members are finished, and what is gathered of them, so that an interrupt leaves the last.
+      How many members are finished, and their statistics so far, so that an interrupt leaves the last.
     """
     sizes = {axis: len(values) for axis, values in swept.axes.items()}
     gathered = statistics.init(Members({SEED: len(swept.seeds), **sizes}, swept.seeds, lambda indices: None))

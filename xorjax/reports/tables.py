@@ -1,7 +1,7 @@
 """The dictionary of a report as tables and lines of text, for the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,22 +20,32 @@ BEST = 10
 HEADERS = {"hidden_units": "hidden\nunits", "learning_rate": "learning\nrate", "momentum": "momentum"}
 PLURALS = {"hidden_units": "hidden sizes", "learning_rate": "learning rates", "momentum": "momenta"}
 NOTHING = "–"  # of a group without members
+COLUMNS: dict[str, Callable[[Report], str]] = {  # of a table of groups
+    "solved": lambda group: percent(group["solved"]["share"]),
+    "95 %\ninterval": lambda group: f"{100 * group['solved']['low']:.1f}–{percent(group['solved']['high'])}",
+    "all\nright": lambda group: percent(group["all_right"]["share"]),
+    "diverged": lambda group: percent(group["diverged"]["share"]),
+    "median\nloss": lambda group: format_loss(group["loss_quantiles"]["0.5"]),
+    "median\nepochs\nto solve": lambda group: _format_epochs(group["epochs_to_solve"]["0.5"]),
+}
+HELD_OUT_COLUMN = {"right of\nheld out": lambda group: percent(group["held_out"]["accuracy"])}
 
 
 def print_report(console: Console, report: Report) -> None:
     """Print a report: of one combination, or of all combinations of a sweep."""
-    settings, axes = report["settings"], report.get("axes")
-    if axes:
-        counts = " × ".join(f"{len(values)} {PLURALS[axis]}" for axis, values in axes.items())
-        members = f"{counts}\n{describe_training(settings)}"
-    else:
-        members = describe_training(settings)
-    speed = f"{report['seconds']:.1f} s with compilation, {report['net_steps_per_second']:.2g} net-steps/s"
-    console.print(f"\n{report['members']:,} members: {members}\n{speed}\n", soft_wrap=True)
-    if axes:
-        _print_groups(console, report)
-    else:
-        _print_one(console, report)
+    axes = report.get("axes") or {}
+    counts = " × ".join(f"{len(values)} {PLURALS[axis]}" for axis, values in axes.items())
+    training = describe_training(report["settings"])
+    rate = f"{report['net_steps_per_second']:.2g} net-steps/s"
+    lines = [
+        f"\n{report['members']:,} members: {counts or training}",
+        *([training] if counts else []),
+        f"{report['seconds']:.1f} s with compilation, {rate}",
+        f"member: one network, for one seed{' and one combination' if axes else ''}",
+        "net-steps/s: updates of one network per second, summed over all members\n",
+    ]
+    console.print("\n".join(lines), soft_wrap=True)
+    (_print_groups if axes else _print_one)(console, report)
 
 
 def _print_one(console: Console, report: Report) -> None:
@@ -46,52 +56,50 @@ def _print_one(console: Console, report: Report) -> None:
         "diverged": report["diverged"],
         **({"all held out right": held_out["all_right"]} if held_out else {}),
     }
-    table = new_table("of the members", "share", "95 % interval", "members")
-    for name, p in shares.items():
-        interval = f"{percent(p['low'])} to {percent(p['high'])}"
-        table.add_row(name, percent(p["share"]), interval, f"{p['members']:,}")
-    print_table(console, table)
+    rows = [
+        (name, percent(p["share"]), f"{percent(p['low'])} to {percent(p['high'])}", f"{p['members']:,}")
+        for name, p in shares.items()
+    ]
+    print_table(console, ["of the members", "share", "95 % interval", "members"], rows)
     console.print(f"{define_solved(report['settings'])}\n")
 
-    table = new_table("of all members", *(f"{100 * q:.0f} %" for q in QUANTILES))
-    table.add_row("have a loss of at most", *map(format_loss, report["loss_quantiles"].values()))
+    rows = [("have a loss of at most", *map(format_loss, report["loss_quantiles"].values()))]
     if held_out:
-        table.add_row("on patterns held out", *map(format_loss, held_out["loss_quantiles"].values()))
-    table.add_row("were solved within epochs", *map(_format_epochs, report["epochs_to_solve"].values()))
-    print_table(console, table)
+        rows.append(("on patterns held out", *map(format_loss, held_out["loss_quantiles"].values())))
+    rows.append(("were solved within epochs", *map(_format_epochs, report["epochs_to_solve"].values())))
+    print_table(console, ["of all members", *(f"{100 * q:.0f} %" for q in QUANTILES)], rows)
     if error := report["loss_quantile_error"]:
         console.print(f"losses within {100 * error:.1f} %, as of all ensembles of more than 10 million members")
     if best := report.get("best"):
         console.print(f"the least loss: {format_loss(best['loss'])}, of seed {best[SEED]}")
     console.print()
 
-    table = new_table("ended as", "share", "members", "outputs, most often")
     ended_as = report["ended_as"]
-    for c, share in zip(ended_as, split_percent([c["members"] for c in ended_as]), strict=True):
-        table.add_row(c["name"], share, f"{c['members']:,}", _format_patterns(list(c["patterns"])))
-    print_table(console, table)
+    rows = [
+        (c["name"], share, f"{c['members']:,}", _format_patterns(list(c["patterns"])))
+        for c, share in zip(ended_as, split_percent([c["members"] for c in ended_as]), strict=True)
+    ]
+    print_table(console, ["ended as", "share", "members", "outputs, most often"], rows)
     console.print()
 
-    if report["published"]:
-        table = new_table("published result", "loss", "better than")
-        for run in report["published"]:
-            table.add_row(run["source"], f"{run['loss']:.3g}", f"{percent(run['better_than'])} of these")
-        print_table(console, table)
+    if published := report["published"]:
+        rows = [(p["source"], f"{p['loss']:.3g}", f"{percent(p['better_than'])} of these") for p in published]
+        print_table(console, ["published result", "loss", "better than"], rows)
         console.print()
 
 
 def _print_groups(console: Console, report: Report) -> None:
     axes, groups = report["axes"], report["groups"]
     if len(groups) <= SHOWN_GROUPS:
-        print_table(console, _tabulate(groups, axes))
+        _print_table_of_groups(console, groups, axes)
     else:
         for axis, values in axes.items():
             if len(values) <= SHOWN_VALUES:
-                print_table(console, _tabulate(report["by_axis"][axis], {axis: values}))
+                _print_table_of_groups(console, report["by_axis"][axis], {axis: values})
                 console.print()
         best = sorted((each for each in groups if each["members"]), key=_rank)[:BEST]
         console.print(f"the {len(best)} best of {len(groups):,} combinations; --json FILE has all of them")
-        print_table(console, _tabulate(best, axes))
+        _print_table_of_groups(console, best, axes)
     console.print(f"{describe_best(report)}\n{define_solved(report['settings'])}", soft_wrap=True)
     error = report["group_loss_quantile_error"]
     console.print(f"median losses are within {100 * error:.1f} %\n")
@@ -118,50 +126,28 @@ def describe_best(report: Report) -> str:
 
 
 def _rank(group: Report) -> tuple[float, ...]:
-    """The less the better."""
-    median, loss = group["epochs_to_solve"]["0.5"], group["loss_quantiles"]["0.5"]
-    return (
-        -group["solved"]["share"],
-        math.inf if median is None else median,
-        -group["all_right"]["share"],
-        math.inf if loss is None else loss,
+    """Return numbers to sort groups by, the best first."""
+    median, loss = (
+        math.inf if group[name]["0.5"] is None else group[name]["0.5"]
+        for name in ("epochs_to_solve", "loss_quantiles")
     )
+    return -group["solved"]["share"], median, -group["all_right"]["share"], loss
 
 
-def _tabulate(groups: Sequence[Report], axes: Mapping[str, Sequence[float]]) -> Table:
+def _print_table_of_groups(
+    console: Console, groups: Sequence[Report], axes: Mapping[str, Sequence[float]]
+) -> None:
     labels = {axis: dict(zip(values, shorten_values(values), strict=True)) for axis, values in axes.items()}
-    first, *others = (HEADERS[axis] for axis in axes)
-    holds_out = "held_out" in groups[0]
-    table = new_table(
-        first,
-        *others,
-        "members",
-        "solved",
-        "95 %\ninterval",
-        "all\nright",
-        "diverged",
-        "median\nloss",
-        "median\nepochs\nto solve",
-        *(["right of\nheld out"] if holds_out else []),
-    )
-    for group in groups:
-        values = [labels[axis][group[axis]] for axis in axes]
-        cells = _format_group(group) if group["members"] else [NOTHING] * (6 + holds_out)
-        table.add_row(*values, f"{group['members']:,}", *cells)
-    return table
-
-
-def _format_group(group: Report) -> list[str]:
-    solved = group["solved"]
-    return [
-        percent(solved["share"]),
-        f"{100 * solved['low']:.1f}–{percent(solved['high'])}",
-        percent(group["all_right"]["share"]),
-        percent(group["diverged"]["share"]),
-        format_loss(group["loss_quantiles"]["0.5"]),
-        _format_epochs(group["epochs_to_solve"]["0.5"]),
-        *([percent(group["held_out"]["accuracy"])] if "held_out" in group else []),
+    columns = COLUMNS | (HELD_OUT_COLUMN if "held_out" in groups[0] else {})
+    rows = [
+        [
+            *(labels[axis][group[axis]] for axis in axes),
+            f"{group['members']:,}",
+            *(cell(group) if group["members"] else NOTHING for cell in columns.values()),
+        ]
+        for group in groups
     ]
+    print_table(console, [*(HEADERS[axis] for axis in axes), "members", *columns], rows)
 
 
 def describe_title(report: Report) -> str:
@@ -207,7 +193,7 @@ def describe_training(settings: Report) -> str:
 
 
 def _format_patterns(patterns: Sequence[str]) -> str:
-    """The commonest patterns, as far as they fit beside a name."""
+    """Return the commonest patterns, as far as they fit beside a name."""
     rows = len(patterns[0].split())
     if rows <= 4:
         return " or ".join(patterns[:2])
@@ -231,25 +217,24 @@ def split_percent(numbers: Sequence[int]) -> list[str]:
 
 def format_loss(value: float | None) -> str:
     """Return a loss as a text; None is infinite, since JSON has no infinity."""
-    return "∞" if value is None else f"{value:.3g}"
+    return f"{value:.3g}" if value is not None and math.isfinite(value) else "∞"
 
 
 def _format_epochs(value: float | None) -> str:
     return "never" if value is None else f"{value:,.0f}"
 
 
-def print_table(console: Console, table: Table) -> None:
-    """Print a table whole: where nothing says how wide the console is, rich takes 80 and would cut numbers off."""
+def print_table(console: Console, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table whole, all columns but the first aligned right.
+
+    Where nothing says how wide the console is, rich takes 80 and would cut numbers off.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     width = console.width
     console.width = max(width, console.measure(table, options=console.options.update(max_width=10**4)).maximum)
     console.print(table)
     console.width = width
-
-
-def new_table(first: str, *others: str) -> Table:
-    """Return an empty table with these headers; all columns but the first are aligned right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True)
-    for header in others:
-        table.add_column(header, justify="right", no_wrap=True)
-    return table

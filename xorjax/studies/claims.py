@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,11 +69,6 @@ def is_being_extended(folder: Path | None) -> bool:
     return folder is not None and STUDY in list_claims(folder)
 
 
-def open_claims(folder: Path | None, lease_seconds: float = LEASE_SECONDS) -> "Claims":
-    """Return the claims of this process in the folder of a study; None is a store that can't hold any."""
-    return Claims() if folder is None else FolderClaims(folder, lease_seconds)
-
-
 def _is_dead(path: Path) -> bool:
     """Return whether the owner of a claim was a process of this host and has ended."""
     try:
@@ -88,47 +83,21 @@ def _is_dead(path: Path) -> bool:
 
 
 class Claims:
-    """Claims in a store that can't hold any: this process gets every shard."""
+    """The claims of one process in the folder of a study, each a file; without a folder it gets every shard."""
 
-    def take(self, shard: str) -> bool:
-        """Try to claim a shard, and return whether it is now this process's."""
-        return True
-
-    def holds(self, shard: str) -> bool:
-        """Return whether a shard is still this process's."""
-        return True
-
-    def release(self, shard: str) -> None:
-        """Give a shard back."""
-
-    def clean(self) -> None:
-        """Remove the remains of dead processes: expired claims, and files half written."""
-
-    def hold_study(self, wait: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
-        """Wait until no other process creates or extends the study, and keep others from it.
-
-        Args:
-          wait: called again and again until then.
-        """
-        return nullcontext()
-
-    def keep_alive(self) -> AbstractContextManager[None]:
-        """Renew the claims of this process from a thread of its own, and release them at the end."""
-        return nullcontext()
-
-
-class FolderClaims(Claims):
-    """The claims of one process in the folder of a study, each a file."""
-
-    def __init__(self, folder: Path, lease_seconds: float = LEASE_SECONDS):
-        self._folder, self._lease = folder / CLAIMS, lease_seconds
+    def __init__(self, folder: Path | None, lease_seconds: float = LEASE_SECONDS):
+        self._is_shared = folder is not None
+        self._folder, self._lease = (folder or Path()) / CLAIMS, lease_seconds
         self._me = f"{os.uname().nodename} {os.getpid()} {secrets.token_hex(8)}"
         self._ours: set[str] = set()
-        if not self._folder.is_dir():
+        if self._is_shared and not self._folder.is_dir():
             write_durably(self._folder / MANIFEST, json.dumps(GROUP).encode())
 
     def take(self, shard: str) -> bool:
-        path = self._path(shard)
+        """Try to claim a shard, and return whether it is now this process's."""
+        if not self._is_shared:
+            return True
+        path = self._folder / shard
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -156,26 +125,31 @@ class FolderClaims(Claims):
         return was_stale
 
     def holds(self, shard: str) -> bool:
+        """Return whether a shard is still this process's."""
         try:
-            return self._path(shard).read_text() == self._me
+            return not self._is_shared or (self._folder / shard).read_text() == self._me
         except OSError:
             return False
 
     def release(self, shard: str) -> None:
-        self._ours.discard(shard)
-        if self.holds(shard):
+        """Give a shard back."""
+        if shard in self._ours and self.holds(shard):
             with suppress(OSError):
-                self._path(shard).unlink()
+                (self._folder / shard).unlink()
+        self._ours.discard(shard)
 
     def clean(self) -> None:
-        for path in self._folder.glob("[!.z]*"):
-            with suppress(OSError):
-                if path.name not in self._ours and self._is_stale(path):
-                    path.unlink()
-        remove_partial(self._folder.parent, self._now() - self._lease)
+        """Remove the remains of dead processes: expired claims, and files half written."""
+        if self._is_shared:
+            for path in self._folder.glob("[!.z]*"):
+                with suppress(OSError):
+                    if path.name not in self._ours and self._is_stale(path):
+                        path.unlink()
+            remove_partial(self._folder.parent, self._now() - self._lease)
 
     @contextmanager
     def hold_study(self, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Wait until no other process creates or extends the study, calling `wait`, and keep others from it."""
         while not self.take(STUDY):
             wait()
             time.sleep(PAUSE_SECONDS)
@@ -186,6 +160,7 @@ class FolderClaims(Claims):
 
     @contextmanager
     def keep_alive(self) -> Iterator[None]:
+        """Renew the claims of this process from a thread of its own, and release them at the end."""
         is_over = threading.Event()
 
         def renew() -> None:
@@ -193,7 +168,7 @@ class FolderClaims(Claims):
                 for shard in list(self._ours):
                     with suppress(OSError):
                         if self.holds(shard):
-                            os.utime(self._path(shard))
+                            os.utime(self._folder / shard)
 
         thread = threading.Thread(target=renew, name="xorjax-claims", daemon=True)
         thread.start()
@@ -204,9 +179,6 @@ class FolderClaims(Claims):
             thread.join()
             for shard in list(self._ours):
                 self.release(shard)
-
-    def _path(self, shard: str) -> Path:
-        return self._folder / shard
 
     def _is_stale(self, path: Path) -> bool:
         """Return whether a claim was not renewed for a lease, by the file system's clock, or its owner is dead."""

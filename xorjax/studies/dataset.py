@@ -29,10 +29,7 @@ def open_study(store: StoreLocation) -> xarray.Dataset:
             f"{study.name} has damaged coordinates ({error}); xorjax study verify --repair writes them anew."
         ) from None
     dataset = tree.to_dataset()
-    described = {key: value for key, value in dataset.attrs["xorjax"].items() if key not in LONG}
-    dataset = dataset.assign_attrs(xorjax=described)
-    for node in tree.subtree:
-        if node.path != "/":
-            of_node = {f"{node.path[1:]}/{name}": array.variable for name, array in node.data_vars.items()}
-            dataset = dataset.assign(of_node)
-    return dataset
+    description = {key: value for key, value in dataset.attrs["xorjax"].items() if key not in LONG}
+    nodes = [node for node in tree.subtree if node.path != "/"]
+    arrays = {f"{node.path[1:]}/{name}": each.variable for node in nodes for name, each in node.data_vars.items()}
+    return dataset.assign_attrs(xorjax=description).assign(arrays)

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
@@ -19,19 +20,14 @@ SEED_RULE = (
     f"The member of seed s starts from model.init(jax.random.key(s)), {GENERATOR}; shuffles and resampling follow "
     f"from the same key."
 )
-NOT_COMPARED = {("versions", "xorjax")}  # its programs are compared themselves
+NOT_COMPARED = {"versions.xorjax"}  # its programs are compared themselves
 
 
 class Differences(NamedTuple):
-    """How the metadata of two studies differ.
+    """How the metadata of two studies differ."""
 
-    Attributes:
-      lines: a line for each name, with its value in the store and the one asked for.
-      program: the lines of two programs that differ, - in the store and + asked for; "" if they are the same.
-    """
-
-    lines: list[str]
-    program: str
+    lines: list[str]  # one for each name, with its value in the store and the one asked for
+    program: str  # the lines of two programs that differ, - in the store and + asked for
 
 
 class DifferentStudyError(ValueError):
@@ -46,11 +42,11 @@ def study_metadata(
     trainer: Trainer,
     values: Mapping[str, Sequence[float]],
     shared: Mapping[str, float],
-    *,
-    engine: str,
-    precision: str,
-    chunk_size: int | None,
     plan: Mapping[str, object] | None,
+    *,
+    engine: str = "auto",
+    precision: str = "float32",
+    chunk_size: int | None = None,
 ) -> Document:
     """Return the metadata of a study, in types that JSON has.
 
@@ -58,11 +54,9 @@ def study_metadata(
       trainer: trains the members.
       values: of the hyper-parameters that are axes; how many does not matter.
       shared: hyper-parameters that all members have alike.
-      engine, precision, chunk_size: as for `train_ensemble`.
       plan: the plan from which the trainer was made, if there is one.
+      engine, precision, chunk_size: as for `train_ensemble`.
     """
-    from importlib.metadata import version
-
     members = grid(**{axis: of_axis[:1] for axis, of_axis in values.items()}, **shared, seeds=range(1))
     chosen, chunk_size, _ = plan_chunk(trainer, members, engine, precision, chunk_size)
     of_trainer = fingerprint(trainer, members)
@@ -97,39 +91,30 @@ def compare_metadata(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> Dif
 
     Programs that differ are explained by their plans if both have one.
     """
-    lines = []
-    for key in dict.fromkeys([*stored, *asked]):
-        one, other = stored.get(key), asked.get(key)
-        if key in ("plan", "program", "program_digest") or one == other:
-            continue
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            lines += _compare_keys(key, one, other)
-        else:
-            lines.append(_difference(key, one, other))
-    digests = stored.get("program_digest"), asked["program_digest"]
+    of_program = ("plan", "program", "program_digest")
+    lines = [
+        line
+        for key in dict.fromkeys([*stored, *asked])
+        if key not in of_program
+        for line in _compare(key, stored.get(key), asked.get(key))
+    ]
+    plans, programs, digests = ((stored.get(key), asked[key]) for key in of_program)
     if digests[0] == digests[1]:
         return Differences(lines, "")
-    of_program = _compare_programs(str(stored.get("program")), asked["program"])
-    plans = stored.get("plan"), asked["plan"]
-    of_plans = _compare_keys("plan", *plans) if all(isinstance(plan, Mapping) for plan in plans) else []
-    name = "program" if of_program else "data that the program closes over"
-    return Differences(
-        [*lines, *(of_plans or [_difference(name, *(f"{each:.12}" for each in digests))])], of_program
-    )
+    one, other = (str(program).splitlines() for program in programs)
+    diff = difflib.unified_diff(one, other, lineterm="", n=0)
+    text = "\n".join(line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+    name = "program" if text else "data that the program closes over"
+    have_plans = all(isinstance(plan, Mapping) for plan in plans)
+    why = _compare("plan", *plans) if have_plans else []
+    return Differences([*lines, *(why or _compare(name, *(f"{each:.12}" for each in digests)))], text)
 
 
-def _compare_keys(name: str, one: Any, other: Any) -> list[str]:
-    return [
-        _difference(f"{name}.{key}", one.get(key), other.get(key))
-        for key in dict.fromkeys([*one, *other])
-        if one.get(key) != other.get(key) and (name, key) not in NOT_COMPARED
-    ]
-
-
-def _difference(name: str, stored: object, asked: object) -> str:
-    return f"{name}: {stored!r} in the store, {asked!r} asked for"
-
-
-def _compare_programs(one: str, other: str) -> str:
-    lines = difflib.unified_diff(one.splitlines(), other.splitlines(), lineterm="", n=0)
-    return "\n".join(line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+def _compare(name: str, stored: Any, asked: Any) -> list[str]:
+    """Return a line for each value that differs; tables are compared key by key."""
+    if stored == asked or name in NOT_COMPARED:
+        return []
+    if isinstance(stored, Mapping) and isinstance(asked, Mapping):
+        keys = dict.fromkeys([*stored, *asked])
+        return [line for key in keys for line in _compare(f"{name}.{key}", stored.get(key), asked.get(key))]
+    return [f"{name}: {stored!r} in the store, {asked!r} asked for"]

@@ -1,4 +1,7 @@
-"""Values as a user writes them, in a file or as options of the command: parsed, checked, and refused by name."""
+"""Values as a user writes them, in a file or as options of the command: parsed, checked, and refused by name.
+
+Each function raises a `TypeError` or a `ValueError` that begins with the name of the setting and its value.
+"""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -31,14 +34,7 @@ class Task(NamedTuple):
 
 
 def parse_task(name: str, text: str) -> Task:
-    """Return the task that a text names.
-
-    Args:
-      name: name of the setting, for messages.
-      text: `xor`, `parity:3`, or the outputs of a truth table such as `0110`, for the inputs 00, 01, 10, 11.
-
-    Raises:
-      ValueError: if it is none of these.
+    """Return the task that a text names: `xor`, `parity:3`, or a truth table, such as `0110` for 00, 01, 10, 11.
 
     >>> parse_task("task", "parity:3").batch.x.shape
     (8, 3)
@@ -62,9 +58,6 @@ def parse_task(name: str, text: str) -> Task:
 def parse_integer(name: str, value: object, low: int, high: int) -> int:
     """Return an integer from `low` to `high`, which may be written as a float or a text without loss.
 
-    Raises:
-      TypeError, ValueError: if it is no integer, or out of these bounds.
-
     >>> parse_integer("epochs", "1e5", 1, 10**6), parse_integer("epochs", 2e3, 1, 10**6)
     (100000, 2000)
     """
@@ -79,11 +72,7 @@ def parse_integer(name: str, value: object, low: int, high: int) -> int:
 
 
 def parse_seeds(name: str, value: object) -> range:
-    """Return the seeds that a count (`10000` is 0 to 9,999) or a range (`5:900` is 5 to 899) names.
-
-    Raises:
-      TypeError, ValueError: if it is neither, or names a seed that is not from 0 to 2^32 - 1.
-    """
+    """Return the seeds that a count (`10000` is 0 to 9,999) or a range (`5:900` is 5 to 899) names."""
     if not isinstance(value, str):
         return range(parse_integer(name, value, 1, MAX_SEED + 1))
     first, colon, last = value.partition(":")
@@ -100,13 +89,8 @@ def parse_seeds(name: str, value: object) -> range:
 def parse_values(name: str, value: object) -> float | list[float]:
     """Return the number, or the list of numbers, that a user gives for a hyper-parameter.
 
-    Args:
-      name: name of the hyper-parameter, for messages.
-      value: a number; a text with a number (`0.1`), a list (`0.1,0.5`) or `from:to:count`, which is evenly spaced
-        with both ends; or a list of these.
-
-    Raises:
-      TypeError, ValueError: if it is none of these, or a number is infinite in float32, or is there twice.
+    The value is a number; a text with a number (`0.1`), a list (`0.1,0.5`) or `from:to:count`, which is evenly
+    spaced with both ends; or a list of these. No number may be infinite in float32, or occur twice.
 
     >>> parse_values("momentum", "0:0.9:4"), parse_values("momentum", "0.9")
     ([0.0, 0.3, 0.6, 0.9], 0.9)
@@ -128,28 +112,19 @@ def parse_values(name: str, value: object) -> float | list[float]:
 
 
 def _parse_part(name: str, part: object) -> list[float]:
-    """Return the numbers of one element.
+    """Return the numbers of one element; raise a TypeError without a message if they are no finite numbers.
 
     The numbers between the ends of a range have 12 digits, so that 0:0.9:10 has 0.3 and not 0.30000000000000004,
     which is the same number in float32.
-
-    Raises:
-      TypeError: if they are no finite numbers.
-      ValueError: if they are a range without length.
     """
-    if not isinstance(part, str):
-        return [_check_finite(part)]
-    begin, *others = part.split(":")
-    if not others:
-        return [_check_finite(each) for each in part.split(",")]
-    if len(others) != 2:
-        raise TypeError
-    end, digits = others
-    first, last = _check_finite(begin), _check_finite(end)
+    if not isinstance(part, str) or ":" not in part:
+        return [_check_finite(each) for each in (part.split(",") if isinstance(part, str) else [part])]
     try:
+        begin, end, digits = part.split(":")
         count = int(digits)
     except ValueError:
         raise TypeError from None
+    first, last = _check_finite(begin), _check_finite(end)
     if not 2 <= count <= MAX_VALUES or first == last:
         raise ValueError(
             f"{name}={part!r} must go from one number to another, and have a count from 2 to {MAX_VALUES}."
@@ -168,22 +143,14 @@ def _check_finite(value: object) -> float:
 
 
 def parse_sizes(name: str, texts: Sequence[str], high: int) -> list[int]:
-    """Return the integers from 1 to `high` of texts such as `3` and `2,3,4`.
-
-    Raises:
-      TypeError, ValueError: if they are no such integers, or one is there twice.
-    """
+    """Return the different integers from 1 to `high` of texts such as `3` and `2,3,4`."""
     sizes = [parse_integer(name, part, 1, high) for text in texts for part in text.split(",")]
     check_distinct(name, sizes)
     return sizes
 
 
 def check_distinct(name: str, values: ArrayLike | Sequence[float], dtype: DTypeLike = np.float32) -> None:
-    """Check that no two values are the same number in the dtype of training.
-
-    Raises:
-      ValueError: if two are.
-    """
+    """Check that no two values are the same number in the dtype of training."""
     trained = np.asarray(values).astype(dtype).tolist()
     if len(set(trained)) < len(trained):
         raise ValueError(f"{name}={values!r} must hold each value once, in {np.dtype(dtype)}.")
@@ -194,20 +161,21 @@ def find_optimizers() -> dict[str, OptimizerFactory]:
 
     Optimizers with a random key of their own are left out: all members would get the same noise.
     """
-    optimizers = {}
-    for prefix, module in (("", optax), ("contrib.", optax.contrib)):
-        for name, function in inspect.getmembers(module, lambda each: isinstance(each, FunctionType | partial)):
-            parameters = list(inspect.signature(function).parameters.values())
-            if name.startswith(("_", "scale_by_")) or not parameters:
-                continue
-            rate, *others = parameters
-            if {"key", "seed"} & {p.name for p in others}:
-                continue
-            if rate.name in ("learning_rate", "max_learning_rate") and not any(
-                p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in others
-            ):
-                optimizers[prefix + name] = function
-    return optimizers
+    return {
+        prefix + name: function
+        for prefix, module in (("", optax), ("contrib.", optax.contrib))
+        for name, function in inspect.getmembers(module, lambda each: isinstance(each, FunctionType | partial))
+        if not name.startswith(("_", "scale_by_")) and _needs_only_a_rate(function)
+    }
+
+
+def _needs_only_a_rate(function: OptimizerFactory) -> bool:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].name not in ("learning_rate", "max_learning_rate"):
+        return False
+    others = parameters[1:]
+    needed = [p for p in others if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return not needed and not {"key", "seed"} & {p.name for p in others}
 
 
 def find_hyper_parameters(optimizer: OptimizerFactory) -> list[str]:

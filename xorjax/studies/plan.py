@@ -16,24 +16,17 @@ import optax
 from xorjax.networks.models import Model, mlp
 from xorjax.networks.tasks import Batch, split
 from xorjax.studies.identity import data_digest
-from xorjax.studies.parsing import (
-    find_hyper_parameters,
-    parse_task,
-    parse_values,
-)
+from xorjax.studies.parsing import find_hyper_parameters, parse_task, parse_values
 from xorjax.studies.plan_keys import KEYS, LOSSES, OPTIMIZERS, STUDY_KEYS, TRAINER_KEYS
 from xorjax.studies.store.layout import list_variables
 from xorjax.training.trainer import Trainer, trainer
 
 AXES = "axes"
+TRAINER_ARGUMENTS = ("epochs", "batch_size", "shuffle", "stop", "record_every", "record_at")
 
 
 class PlanError(ValueError):
-    """One fault of a plan; the message begins with the key.
-
-    Attributes:
-      key: the key that is wrong, such as "epochs" or "axes.momentum".
-    """
+    """One fault of a plan: its attribute `key`, such as "epochs" or "axes.momentum", begins the message."""
 
     def __init__(self, key: str, message: str):
         super().__init__(message)
@@ -41,23 +34,14 @@ class PlanError(ValueError):
 
 
 class Plan(NamedTuple):
-    """A study.
+    """A study; None stands for a default."""
 
-    Attributes:
-      options: all that the trainer is made from, by the keys of `TRAINER_KEYS`, as a store keeps it.
-      seeds: the seeds.
-      axes: hyper-parameters: a number that all members share, or the list of values of an axis.
-      store: folder or URL of the store, or None.
-      keep: the fields of `Result` that are stored, or None for all but the parameters.
-      shard_size: number of members that are committed together, or None for the default.
-    """
-
-    options: dict[str, Any]
+    options: dict[str, Any]  # all that the trainer is made from, by the keys of `TRAINER_KEYS`
     seeds: range
-    axes: dict[str, float | list[float]]
-    store: str | None
-    keep: list[str] | None
-    shard_size: int | None
+    axes: dict[str, float | list[float]]  # a number that all members share, or the list of values of an axis
+    store: str | None  # a folder, or a URL
+    keep: list[str] | None  # the fields of `Result` that are stored
+    shard_size: int | None  # how many members are committed together
 
     @property
     def first_hparams(self) -> dict[str, float]:
@@ -66,23 +50,14 @@ class Plan(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What trains the members of a plan.
-
-    Attributes:
-      trainer: the trainer.
-      model: its model.
-      batch: the rows that are trained on.
-      network: the sizes of the layers, such as "2-2-1".
-      held_out: the rows held out, or None.
-      updates: updates in an epoch.
-    """
+    """The trainer of the members of a plan, and its parts."""
 
     trainer: Trainer
     model: Model
-    batch: Batch
-    network: str
+    batch: Batch  # the rows that are trained on
+    network: str  # the sizes of the layers, such as "2-2-1"
     held_out: Batch | None
-    updates: int
+    updates: int  # in an epoch
 
 
 _RECORD_ONCE = {"record_every": None, "record_at": [0]}
@@ -106,8 +81,8 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path} is not TOML: {error}") from None
     plan, errors = build_plan(given)
     if plan is None:
-        count = f"{len(errors)} problem{'s' * (len(errors) > 1)}"
-        raise ValueError("\n".join([f"{path} has {count}:", *map(str, errors)]))
+        title = f"{path} has {len(errors)} problem{'s' * (len(errors) > 1)}:"
+        raise ValueError("\n".join([title, *map(str, errors)]))
     return plan
 
 
@@ -119,15 +94,15 @@ def build_plan(given: Mapping[str, Any]) -> tuple[Plan | None, list[PlanError]]:
     ['epochs', 'axes.learning_rate']
     """
     errors: list[PlanError] = []
-    values: dict[str, Any] = {
-        name: None if key.default is None else key.check(name, key.default) for name, key in KEYS.items()
-    }
+    values = {name: key.default and key.check(name, key.default) for name, key in KEYS.items()}
     for name, value in given.items():
         try:
             if name in KEYS:
                 values[name] = KEYS[name].check(name, value)
             elif name != AXES:
-                raise ValueError(f"{name!r} is not a key of a study; {_suggest(name, [*KEYS, AXES])}")
+                close = get_close_matches(name, [*KEYS, AXES], 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join([*KEYS, AXES])}."
+                raise ValueError(f"{name!r} is not a key of a study; {hint}")
         except (TypeError, ValueError) as error:
             errors.append(PlanError(name, str(error)))
     is_known = "optimizer" not in {error.key for error in errors}
@@ -138,11 +113,6 @@ def build_plan(given: Mapping[str, Any]) -> tuple[Plan | None, list[PlanError]]:
     plan = Plan(options, axes=axes, **{name: values[name] for name in STUDY_KEYS})
     errors = _find_conflicts(plan)
     return (None, errors) if errors else (plan, [])
-
-
-def _suggest(name: str, names: list[str]) -> str:
-    close = get_close_matches(name, names, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}."
 
 
 def _check_axes(given: Any, optimizer: str | None, errors: list[PlanError]) -> dict[str, float | list[float]]:
@@ -204,30 +174,24 @@ def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Set
         _check_hyper_parameter(f"{AXES}.{name}", name, optimizer)
 
     def make_optimizer(h: Mapping[str, Any]) -> optax.GradientTransformation:
-        others = {name: value for name, value in h.items() if name != "learning_rate"}
-        return OPTIMIZERS[optimizer](h["learning_rate"], **others)
+        learning_rate, others = h["learning_rate"], {name: h[name] for name in h if name != "learning_rate"}
+        return OPTIMIZERS[optimizer](learning_rate, **others)
 
     batch, held_out = parse_task("task", options["task"]).batch, None
     if options["validation_split"] is not None:
         batch, held_out = split(batch, options["validation_split"])
     sizes = (batch.x.shape[1], options["hidden_units"], 1)
     model = mlp(sizes, **{name: options[name] for name in ("hidden", "output", "kernel_init")})
-    by_name = ("epochs", "batch_size", "shuffle", "stop", "record_every", "record_at")
-    made = trainer(
-        model,
-        batch,
-        make_optimizer,
-        loss=LOSSES[options["loss"]],
-        validation=held_out,
-        **{name: options[name] for name in by_name},
-    )
+    settings = {name: options[name] for name in TRAINER_ARGUMENTS}
+    loss = LOSSES[options["loss"]]
+    of_plan = trainer(model, batch, make_optimizer, loss=loss, validation=held_out, **settings)
     try:
-        jax.eval_shape(made.run, jax.eval_shape(jax.random.key, 0), hparams)
+        jax.eval_shape(of_plan.run, jax.eval_shape(jax.random.key, 0), hparams)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{optimizer=} can't be used here: {error}") from None
     rows = len(batch.x)
     updates = -(-rows // (options["batch_size"] or rows))
-    return Setup(made, model, batch, "-".join(map(str, sizes)), held_out, updates)
+    return Setup(of_plan, model, batch, "-".join(map(str, sizes)), held_out, updates)
 
 
 def to_store(plan: Plan) -> dict[str, Any]:
@@ -245,14 +209,11 @@ def from_store(stored: Any) -> dict[str, Any]:
     if not isinstance(stored, Mapping):
         raise ValueError("the store has no plan: the study was made in Python, and only its trainer can train it.")
     given = {name: value for name, value in stored.items() if name in TRAINER_KEYS and value is not None}
-    plan, errors = build_plan(given)
+    plan, faults = build_plan(given)
     if plan is not None:
-        expected = to_store(plan)
-        errors = [
-            f"{name}={stored.get(name)!r}"
-            for name in {**expected, **stored}
-            if stored.get(name) != expected.get(name)
-        ]
-        if not errors:
+        now = to_store(plan)
+        names = [name for name in {**now, **stored} if stored.get(name) != now.get(name)]
+        faults = [f"{name}={stored.get(name)!r}" for name in names]
+        if not faults:
             return plan.options
-    raise ValueError(f"the plan in the store is not one of this version of xorjax: {'; '.join(map(str, errors))}")
+    raise ValueError(f"the plan in the store is not one of this version of xorjax: {'; '.join(map(str, faults))}")

@@ -27,12 +27,12 @@ class Key(NamedTuple):
     default: Any = None
 
 
-def _integer(low: int, high: int) -> Check:
+def _allow_integers(low: int, high: int) -> Check:
     return lambda key, value: parse_integer(key, value, low, high)
 
 
-def _choice(choices: Mapping[str, Any]) -> Check:
-    return lambda key, value: (check_choice(key, value, choices), value)[1]
+def _allow_choices(choices: Mapping[str, Any]) -> Check:
+    return lambda key, value: check_choice(key, value, {name: name for name in choices})
 
 
 def _check_fields(key: str, value: Any) -> list[str]:
@@ -75,24 +75,24 @@ def _check_epochs(key: str, value: Any) -> list[int]:
 
 TRAINER_KEYS = {
     "task": Key(_check_task, "xor"),
-    "hidden_units": Key(_integer(1, MAX_HIDDEN_UNITS), 2),
-    "hidden": Key(_choice(ACTIVATIONS), "sigmoid"),
-    "output": Key(_choice(ACTIVATIONS), "sigmoid"),
-    "kernel_init": Key(_choice(INITIALIZERS), "glorot_uniform"),
-    "loss": Key(_choice(LOSSES), "mse"),
-    "optimizer": Key(_choice(OPTIMIZERS), "sgd"),
-    "epochs": Key(_integer(1, MAX_EPOCHS), 100_000),
-    "batch_size": Key(_integer(1, 2**20)),
+    "hidden_units": Key(_allow_integers(1, MAX_HIDDEN_UNITS), 2),
+    "hidden": Key(_allow_choices(ACTIVATIONS), "sigmoid"),
+    "output": Key(_allow_choices(ACTIVATIONS), "sigmoid"),
+    "kernel_init": Key(_allow_choices(INITIALIZERS), "glorot_uniform"),
+    "loss": Key(_allow_choices(LOSSES), "mse"),
+    "optimizer": Key(_allow_choices(OPTIMIZERS), "sgd"),
+    "epochs": Key(_allow_integers(1, MAX_EPOCHS), 100_000),
+    "batch_size": Key(_allow_integers(1, 2**20)),
     "shuffle": Key(_check_bool, True),
-    "stop": Key(_choice(RULES), "never"),
+    "stop": Key(_allow_choices(RULES), "never"),
     "validation_split": Key(_check_share),
-    "record_every": Key(_integer(1, MAX_EPOCHS)),
+    "record_every": Key(_allow_integers(1, MAX_EPOCHS)),
     "record_at": Key(_check_epochs),
 }
 STUDY_KEYS = {
     "seeds": Key(parse_seeds, 10_000),
     "store": Key(_check_text),
     "keep": Key(_check_fields),
-    "shard_size": Key(_integer(1, MAX_SHARD_SIZE)),
+    "shard_size": Key(_allow_integers(1, MAX_SHARD_SIZE)),
 }
 KEYS = {**TRAINER_KEYS, **STUDY_KEYS}

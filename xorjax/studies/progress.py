@@ -13,34 +13,26 @@ LOG_SECONDS = 10.0  # between two lines where stderr is no terminal
 
 
 class Progress(NamedTuple):
-    """How far a study is.
+    """How far a study is, in members."""
 
-    Attributes:
-      done: members committed, before this run or in it, and those in training by the share of their epochs.
-      total: members of the study, or of this worker's part of it.
-      committed: members, and `solved`: how many of these are.
-      trained: members that this run has committed.
-      epochs: for which it has trained them.
-    """
-
-    done: int
-    total: int
+    done: int  # committed, before this run or in it, and those in training by the share of their epochs
+    total: int  # members of the study, or of this worker's part of it
     committed: int
-    solved: int
-    trained: int
-    epochs: int
+    solved: int  # of those committed
+    trained: int  # members that this run has committed
+    epochs: int  # for which this run has trained them
 
 
 Show = Callable[[Progress], None]
 NO_PROGRESS = Progress(0, 0, 0, 0, 0, 0)
 
 
-def format_solved(at: Progress) -> str:
+def format_solved(committed: int, solved: int) -> str:
     """Return the share solved of the members committed so far, with its interval of 95 %."""
-    if not at.committed:
+    if not committed:
         return "none committed yet"
-    low, high = interval(at.solved, at.committed)
-    return f"{percent(at.solved / at.committed)} solved ({100 * low:.2f} to {100 * high:.2f} %)"
+    low, high = interval(solved, committed)
+    return f"{percent(solved / committed)} solved ({100 * low:.2f} to {100 * high:.2f} %)"
 
 
 def open_bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm:
@@ -58,7 +50,7 @@ def open_bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm:
 
 
 @contextmanager
-def progress_bar(each: int, unit: str) -> Iterator[Show]:
+def progress_bar(unit: str, each: int = 1) -> Iterator[Show]:
     """Give a function that shows a Progress in a bar, which counts `each` of these units for a member."""
     bar: tqdm | None = None
 
@@ -68,7 +60,7 @@ def progress_bar(each: int, unit: str) -> Iterator[Show]:
             return
         if bar is None:
             bar = open_bar("study", at.total * each, unit, at.done * each)
-        bar.set_postfix_str(format_solved(at), refresh=False)
+        bar.set_postfix_str(format_solved(at.committed, at.solved), refresh=False)
         bar.update(at.done * each - bar.n)
 
     try:

@@ -15,11 +15,7 @@ FIELDS = set(Result._fields) - {"params", "history"}
 
 
 def iter_committed(study: StudyStore) -> Iterator[tuple[Result, AxisIndices]]:
-    """Yield the committed members of each shard: their results, None for fields that the study does not keep.
-
-    Raises:
-      StoreError: if a file is damaged.
-    """
+    """Yield the committed members of each shard: their results, None for fields that the study does not keep."""
     variables = [variable for variable in study.layout.variables if variable.name in FIELDS]
     for shard, outcomes in iter_outcomes(study, variables):
         done = outcomes != MISSING_OUTCOME
@@ -42,8 +38,3 @@ def reduce_study(study: StudyStore, reduce: Accumulator | Mapping[str, Accumulat
     for results, indices in iter_committed(study):
         gathered = accumulator.update(gathered, results, indices)
     return accumulator.finalize(gathered)
-
-
-def kept_fields(study: StudyStore) -> set[str]:
-    """Return the fields of `Result` that a study keeps and `iter_committed` reads."""
-    return {variable.name for variable in study.layout.variables} & FIELDS

@@ -3,7 +3,7 @@
 import json
 import reprlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import jax
@@ -16,7 +16,7 @@ from xorjax._checks import check_integer, check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import SEED, check_seeds
 from xorjax.ensembles.scheduler import plan_schedule
-from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, open_claims, parse_worker
+from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, parse_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
 from xorjax.studies.parsing import check_distinct
@@ -29,7 +29,6 @@ from xorjax.studies.store.layout import (
     MAX_SHARD_SIZE,
     RECORD,
     Layout,
-    Variable,
     choose_shard_shape,
     default_shard_size,
     list_variables,
@@ -96,73 +95,76 @@ def run_study(
       DifferentStudyError: (a ValueError) if the store holds another study, with what differs.
       OSError: naming the file that could not be written. Committed members stay.
     """
-    study = train_study(
-        trainer,
-        seeds,
-        axes,
-        store=store,
-        keep=keep,
-        shard_size=shard_size,
-        worker=worker,
-        engine=engine,
-        precision=precision,
-        chunk_size=chunk_size,
-        mesh=mesh,
-        lease_seconds=lease_seconds,
-        progress=progress,
-        plan=plan,
-    )
-    values, _ = check_axes(axes)
-    order: dict[str, Any] = {axis: of_axis for axis, of_axis in values.items() if of_axis != study.values[axis]}
+    options = {"engine": engine, "precision": precision, "chunk_size": chunk_size}
+    asked = describe_study(trainer, seeds, axes, store, keep, shard_size, plan=plan, **options)
+    schedule = {"worker": worker, "chunk_size": chunk_size, "mesh": mesh}
+    study = train_study(trainer, asked, keep, lease_seconds=lease_seconds, progress=progress, **schedule)
+    order: dict[str, Any] = {axis: each for axis, each in asked.values.items() if each != study.values[axis]}
     if len(study.seeds) > 1:
         order[SEED] = np.asarray(seeds)
     dataset = open_study(store)
     return dataset.sel(order) if order else dataset
 
 
-def train_study(
+def describe_study(
     trainer: Trainer,
     seeds: range,
     axes: Axes | None,
-    *,
     store: StoreLocation,
     keep: Sequence[str] | None = None,
     shard_size: int | None = None,
-    worker: tuple[int, int] | str | None = None,
-    engine: str = "auto",
-    precision: str = "float32",
-    chunk_size: int | None = None,
-    mesh: Mesh | None = None,
-    lease_seconds: float = LEASE_SECONDS,
-    progress: Show | bool = False,
+    *,
     plan: Mapping[str, object] | None = None,
+    **options: Any,
 ) -> StudyStore:
-    """Do `run_study` without opening the dataset, whose index takes memory for every seed."""
+    """Return the study that the arguments of `run_study` describe, as a new store would hold it.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and what is allowed.
+    """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
-    share, mesh = parse_worker(worker), check_mesh(mesh)
-    if not 0 < check_real("lease_seconds", lease_seconds) <= MAX_LEASE_SECONDS:
-        raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
-    if not isinstance(progress, bool) and not callable(progress):
-        raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
     try:
         json.dumps(plan)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{plan=} must be words and numbers that JSON has: {error}.") from None
     values, shared = check_axes(axes)
     seeds = _check_seeds(seeds)
-    metadata = study_metadata(
-        trainer, values, shared, engine=engine, precision=precision, chunk_size=chunk_size, plan=plan
-    )
+    metadata = study_metadata(trainer, values, shared, plan=plan, **options)
     layout = _plan_layout(trainer, values, shared, seeds, keep, shard_size)
-    asked = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
-    check_study(asked)
+    study = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
+    check_study(study)
+    return study
+
+
+def train_study(
+    trainer: Trainer,
+    asked: StudyStore,
+    keep: Sequence[str] | None = None,
+    *,
+    worker: tuple[int, int] | str | None = None,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    progress: Show | bool = False,
+) -> StudyStore:
+    """Train a described study, without opening the dataset, whose index takes memory for every seed.
+
+    Arguments as for `run_study`. Returns the study that is then in the store, which may have more members.
+    """
+    part, mesh = parse_worker(worker), check_mesh(mesh)
+    if not 0 < check_real("lease_seconds", lease_seconds) <= MAX_LEASE_SECONDS:
+        raise ValueError(f"{lease_seconds=} must be above 0, and at most {MAX_LEASE_SECONDS:,}.")
+    if not isinstance(progress, bool) and not callable(progress):
+        raise TypeError(f"{progress=} must be True, False, or a function of a Progress.")
     read_manifest(asked.store, asked.name)  # before anything is written into a folder of other files
-    claims = open_claims(asked.folder, lease_seconds)
-    with _show(progress, trainer) as show, claims.keep_alive():
+    claims = Claims(asked.folder, lease_seconds)
+    bar = progress_bar("members") if trainer.stops else progress_bar("epochs", trainer.epochs)
+    shown = bar if progress is True else nullcontext(progress or (lambda at: None))
+    with shown as show, claims.keep_alive():
         with claims.hold_study(lambda: show(NO_PROGRESS)):
-            study = _create_or_extend(asked, seeds, keep)
-        train_missing(trainer, study, claims, share, chunk_size=chunk_size, mesh=mesh, show=show)
+            study = _create_or_extend(asked, keep)
+        train_missing(trainer, study, claims, part, chunk_size=chunk_size, mesh=mesh, show=show)
     claims.clean()
     return study
 
@@ -184,14 +186,6 @@ def train_missing(
     options = study.engine_options if chunk_size is None else {**study.engine_options, "chunk_size": chunk_size}
     schedule = plan_schedule(trainer, like, mesh=mesh, **options)
     StudyWorker(trainer, study, schedule, worker, claims, show).run()
-
-
-def _show(progress: Show | bool, trainer: Trainer) -> AbstractContextManager[Show]:
-    if callable(progress):
-        return nullcontext(progress)
-    if not progress:
-        return nullcontext(lambda at: None)
-    return progress_bar(1, "members") if trainer.stops else progress_bar(trainer.epochs, "epochs")
 
 
 def _check_seeds(seeds: range) -> range:
@@ -237,13 +231,14 @@ def _plan_layout(
     keep: Sequence[str] | None,
     shard_size: int | None,
 ) -> Layout:
-    """Return the layout of the study in a new store."""
     hparams = {name: jnp.float32(0) for name in (*values, *shared)}
     result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
     axes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
     variables = list_variables(result, keep)
     for variable in variables:
-        _check_names(variable, values)
+        for name in (variable.name.partition("/")[0], *variable.dims):
+            if name in values:
+                raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
     default = default_shard_size(variables)
     size = default if shard_size is None else check_integer("shard_size", shard_size, 1, MAX_SHARD_SIZE)
     record = None
@@ -252,13 +247,7 @@ def _plan_layout(
     return Layout(axes, choose_shard_shape(list(axes.values()), size, default), variables, record)
 
 
-def _check_names(variable: Variable, values: Mapping[str, list[float]]) -> None:
-    for name in (variable.name.partition("/")[0], *variable.dims):
-        if name in values:
-            raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
-
-
-def _create_or_extend(asked: StudyStore, seeds: range, keep: Sequence[str] | None) -> StudyStore:
+def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudyStore:
     """Return the study in its store: created, or found there, or extended by what is asked for."""
     stored = read_manifest(asked.store, asked.name)
     if stored is None:
@@ -277,6 +266,7 @@ def _create_or_extend(asked: StudyStore, seeds: range, keep: Sequence[str] | Non
                 f"not cut."
             )
         values[axis] = [*of_axis, *(value for value in asked.values[axis] if value not in of_axis)]
+    seeds = range(*asked.seeds[0])
     try:
         ranges = extend_ranges(stored.seeds, seeds)
     except ValueError as error:

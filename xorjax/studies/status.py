@@ -1,5 +1,6 @@
 """How far a study is, from its store alone."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -14,44 +15,29 @@ PAUSE = 10  # a gap of so many usual gaps between two shards, and of a lease, me
 
 
 class Status(NamedTuple):
-    """The state of a study that may be under way.
+    """The state of a study that may be under way."""
 
-    Attributes:
-      committed: number of members, and `solved`: how many of these are.
-      members_per_second: from the times of the last shards; None if that is unknown, or nobody works.
-      workers: the processes that hold claims, and on how many shards.
-    """
-
-    committed: int
-    solved: int
-    members_per_second: float | None
-    workers: dict[str, int]
+    committed: int  # members
+    solved: int  # of those committed
+    members_per_second: float | None  # from the times of the last shards; None if unknown, or nobody works
+    workers: dict[str, int]  # the processes that hold claims, and on how many shards
 
 
 def read_status(study: StudyStore) -> Status:
-    """Return how far a study is.
-
-    Raises:
-      StoreError: if a file is damaged.
-    """
+    """Return how far a study is."""
     committed, solved = {}, 0
     for shard, outcomes in iter_outcomes(study, []):
         if n := int((outcomes != MISSING_OUTCOME).sum()):
             committed[shard] = n
         solved += int((outcomes == Outcome.SOLVED).sum())
-    total, folder = sum(committed.values()), study.folder
-    if folder is None:
-        return Status(total, solved, None, {})
-    workers: dict[str, int] = {}
-    for worker in list_claims(folder).values():
-        workers[worker] = workers.get(worker, 0) + 1
-    if not workers or not committed:
-        return Status(total, solved, None, workers)
-    layout = study.layout
-    times = {shard: (folder / layout.chunk_key(layout.outcome, shard)).stat().st_mtime for shard in committed}
-    recent = sorted(committed, key=times.__getitem__)[-RECENT_SHARDS:]
-    rate = _rate(np.array([times[shard] for shard in recent]), np.array([committed[shard] for shard in recent]))
-    return Status(total, solved, rate, workers)
+    layout, folder, rate = study.layout, study.folder, None
+    workers = dict(Counter(list_claims(folder).values())) if folder else {}
+    if folder and workers and committed:
+        files = {shard: folder / layout.chunk_key(layout.outcome, shard) for shard in committed}
+        times = {shard: file.stat().st_mtime for shard, file in files.items()}
+        recent = sorted(committed, key=times.__getitem__)[-RECENT_SHARDS:]
+        rate = _rate(*(np.array([values[shard] for shard in recent]) for values in (times, committed)))
+    return Status(sum(committed.values()), solved, rate, workers)
 
 
 def _rate(times: np.ndarray, members: np.ndarray) -> float | None:

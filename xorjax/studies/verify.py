@@ -8,14 +8,14 @@ import numpy as np
 
 from xorjax._checks import check_integer
 from xorjax.ensembles.ensemble import train_ensemble
-from xorjax.ensembles.members import MAX_SEED, SEED
-from xorjax.studies.claims import PAUSE_SECONDS, is_being_extended, open_claims
+from xorjax.ensembles.members import MAX_SEED
+from xorjax.studies.claims import PAUSE_SECONDS, Claims, is_being_extended
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
 from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.store.access import StoreError, StoreLocation
-from xorjax.studies.store.layout import MANIFEST, MISSING_OUTCOME, OUTCOME, RECORD, named_arrays
-from xorjax.studies.store.manifest import find_damaged_nodes, find_study, write_manifest
-from xorjax.studies.store.seed_ranges import find_seed, seeds_at
+from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, MISSING_OUTCOME, OUTCOME, named_arrays
+from xorjax.studies.store.manifest import find_damaged_nodes, find_study, iter_coordinates, write_manifest
+from xorjax.studies.store.seed_ranges import find_seed
 from xorjax.studies.store.shards import (
     ChunkKeys,
     StudyStore,
@@ -37,11 +37,11 @@ class Verification(NamedTuple):
 
     Attributes:
       committed: number of members.
-      members: of the whole study.
+      members: number of members of the whole study.
       damaged: what is wrong with files; each text names one.
-      shards: those to be trained anew, by their labels, such as "0.3".
+      shards: labels, such as "0.3", of the shards that must be trained anew.
       replayed: number of members that were trained again.
-      differing: those of them, and the variables, that are not the same bit for bit.
+      differing: variables and members whose values are not the same bit for bit.
     """
 
     committed: int
@@ -57,7 +57,7 @@ class Verification(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A value in a store that is not the one that its member has when it is trained again."""
+    """A value in a store that differs from that of its member trained again."""
 
     variable: str
     member: str
@@ -105,7 +105,8 @@ def verify_study(
     replayed, differing = 0, []
     if trainer is not None and sample and total:
         drawn = np.random.Generator(np.random.Philox(seed)).choice(total, min(sample, total), replace=False)
-        replayed, differing = len(drawn), _replay_members(study, trainer, counts, np.sort(drawn))
+        pending = _find_members(study, counts, np.sort(drawn))
+        replayed, (_, differing) = len(drawn), _train_again(study, trainer, pending)
         shards = sorted({*shards, *(each.shard for each in differing)})
     labels = [study.layout.label(shard) for shard in shards]
     differences = [f"{each.variable} of {each.member}" for each in differing]
@@ -131,43 +132,27 @@ def repair_study(store: StoreLocation, verification: Verification) -> list[str]:
     Returns:
       The shards that were left as they are, since another process works on them.
     """
-    study = find_study(store, read_only=False)
-    claims = open_claims(study.folder)
+    claims = Claims(find_study(store).folder)
     with claims.keep_alive():
         with claims.hold_study():
             study = find_study(store, read_only=False)
             write_manifest(study)
-        left = []
-        for label in verification.shards:
-            if claims.take(label):
-                delete_shard(study, study.layout.shard_at(label))
-            else:
-                left.append(label)
-        return left
+        ours = [label for label in verification.shards if claims.take(label)]
+        for label in ours:
+            delete_shard(study, study.layout.shard_at(label))
+        return [label for label in verification.shards if label not in ours]
 
 
 def _find_damaged_metadata(study: StudyStore) -> list[str]:
     damaged = [f"{study.name}/{path}/{MANIFEST} is damaged or missing" for path in find_damaged_nodes(study)]
-    axes = {axis: np.asarray(values, np.float64) for axis, values in study.values.items()}
-    if study.layout.record is not None:
-        axes[RECORD] = np.asarray(study.layout.record)
-    for axis, values in axes.items():
-        damaged += _check_coordinates(study, axis, slice(0, len(values)), values)
-    size = study.array(SEED).chunks[0]
-    for start in range(0, study.layout.axes[SEED], size):
-        part = slice(start, min(start + size, study.layout.axes[SEED]))
-        seeds = seeds_at(study.seeds, np.arange(part.start, part.stop))
-        damaged += _check_coordinates(study, SEED, part, seeds)
+    for axis, part, values in iter_coordinates(study):
+        path = f"{study.name}/{axis}/c.{part.start // COORDINATE_CHUNK}"
+        try:
+            if not np.array_equal(study.array(axis)[part], values):
+                damaged.append(f"{path} does not hold the values of {axis}")
+        except Exception as error:  # codecs raise many kinds of errors for damaged bytes
+            damaged.append(f"{path} is damaged: {error}")
     return damaged
-
-
-def _check_coordinates(study: StudyStore, axis: str, part: slice, values: np.ndarray) -> list[str]:
-    path = f"{study.name}/{axis}/c.{part.start // study.array(axis).chunks[0]}"
-    try:
-        in_store = np.asarray(study.array(axis)[part])
-    except Exception as error:  # codecs raise many kinds of errors for damaged bytes
-        return [f"{path} is damaged: {error}"]
-    return [] if np.array_equal(in_store, values) else [f"{path} does not hold the values of {axis}"]
 
 
 def _check_shard(study: StudyStore, shard: int, chunks: ChunkKeys) -> tuple[list[str], int]:
@@ -208,35 +193,28 @@ def replay_member(
       ValueError: naming the axis, if there is no such member, or it is not committed yet.
     """
     check_trainer(study, trainer)
-    indices = []
     for axis, of_axis in study.values.items():
         if values.get(axis) not in of_axis:
-            raise ValueError(
-                f"{axis}={values.get(axis)} must be one of {', '.join(f'{value!r}' for value in of_axis)}."
-            )
-        indices.append(of_axis.index(values[axis]))
+            raise ValueError(f"{axis}={values.get(axis)} must be one of {', '.join(map(repr, of_axis))}.")
     if unknown := set(values) - set(study.values):
-        raise ValueError(
-            f"{', '.join(unknown)} must be among the axes: {', '.join(study.values) or 'there are none'}."
-        )
+        axes = ", ".join(study.values) or "there are none"
+        raise ValueError(f"{', '.join(unknown)} must be among the axes: {axes}.")
     of_seed = find_seed(study.seeds, seed)
     if of_seed is None:
         raise ValueError(f"{seed=} is not in the study.")
-    indices.append(of_seed)
-    within = list(zip(indices, study.layout.shard_shape, strict=True))
-    number = study.layout.shard_at(".".join(str(i // n) for i, n in within))
+    indices = [*(of_axis.index(values[axis]) for axis, of_axis in study.values.items()), of_seed]
+    label, within = zip(*map(divmod, indices, study.layout.shard_shape), strict=True)
+    number = study.layout.shard_at(".".join(map(str, label)))
     wanted = np.zeros(study.layout.region_shape(number), bool)
-    wanted[tuple(i % n for i, n in within)] = True
+    wanted[within] = True
     if not committed_members(study, number)[wanted].all():
         raise ValueError(f"{seed=} at {dict(values)} is not committed yet.")
     result, differing = _train_again(study, trainer, [PendingShard(number, wanted)])
     return result, [each.variable for each in differing]
 
 
-def _replay_members(
-    study: StudyStore, trainer: Trainer, counts: np.ndarray, drawn: np.ndarray
-) -> list[Difference]:
-    """Train members again that were drawn from all committed members, which are counted shard by shard."""
+def _find_members(study: StudyStore, counts: np.ndarray, drawn: np.ndarray) -> list[PendingShard]:
+    """Return the shards of some of all committed members, which are counted shard by shard."""
     ends = np.cumsum(counts)
     of_shard = np.searchsorted(ends, drawn, side="right")
     shards = []
@@ -245,12 +223,13 @@ def _replay_members(
         wanted = np.zeros(study.layout.size(number), bool)
         wanted[at[drawn[of_shard == number] - (ends[number] - counts[number])]] = True
         shards.append(PendingShard(number, wanted.reshape(study.layout.region_shape(number))))
-    return _train_again(study, trainer, shards)[1]
+    return shards
 
 
 def _train_again(
     study: StudyStore, trainer: Trainer, shards: list[PendingShard]
 ) -> tuple[Result, list[Difference]]:
+    """Train members of a study again, and return their results and the values that differ in the store."""
     members = PendingMembers(study, shards)
     result = train_ensemble(trainer, members, **study.engine_options)
     again, differing = named_arrays(result), []

@@ -33,14 +33,8 @@ class StudyWorker:
         claims: Claims,
         show: Show,
     ):
-        self._trainer, self._study, self._schedule, self._claims, self._show = (
-            trainer,
-            study,
-            schedule,
-            claims,
-            show,
-        )
-        layout = study.layout
+        self._trainer, self._study, self._schedule = trainer, study, schedule
+        self._claims, self._show, layout = claims, show, study.layout
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in layout.variables)}
         self._numbers = [n for n in range(layout.n_shards) if worker is None or worker.has_shard(n)]
         total = layout.members if worker is None else sum(map(layout.size, self._numbers))
@@ -71,9 +65,12 @@ class StudyWorker:
                 done, n_solved = done + wanted.size, n_solved + int(solved.sum())
         self._complete = done, n_solved
         committed = done + int(partly[0])
-        self._at = self._at._replace(done=committed, committed=committed, solved=n_solved + int(partly[1]))
-        self._show(self._at)
+        self._note(done=committed, committed=committed, solved=n_solved + int(partly[1]))
         return pending
+
+    def _note(self, **changes: int) -> None:
+        self._at = self._at._replace(**changes)
+        self._show(self._at)
 
     def _train(self, pending: Sequence[PendingShard]) -> None:
         """Train and commit those of these shards that no other process works on."""
@@ -83,20 +80,15 @@ class StudyWorker:
         def parts() -> Iterator[tuple[Members, slice]]:
             for claimed in self._claim(pending):
                 shards.extend(claimed)
-                members = PendingMembers(self._study, claimed)
-                yield from self._schedule.split(members)
+                yield from self._schedule.split(PendingMembers(self._study, claimed))
 
         def show(done: int, total: int) -> None:
-            self._at = self._at._replace(done=max(self._at.done, self._before + done))
-            self._show(self._at)
+            self._note(done=max(self._at.done, self._before + done))
 
         total = sum(shard.members for shard in pending)
-        blocks = train_chunks(self._trainer, self._schedule, parts(), total, show)
-        with closing(blocks):
+        with closing(train_chunks(self._trainer, self._schedule, parts(), total, show)) as blocks:
             for shard, values in group_by_shard(shards, blocks, self._names):
                 self._commit(shard, values)
-                self._claims.release(self._label(shard))
-                self._show(self._at)
 
     def _claim(self, pending: Sequence[PendingShard]) -> Iterator[list[PendingShard]]:
         """Yield shards for this process, claimed when they are asked for: as many as fill all threads."""
@@ -119,23 +111,23 @@ class StudyWorker:
         """Return a shard without the members that others have committed meanwhile, and count these."""
         outcomes = read_shard(self._study, self._study.layout.outcome, shard.number)
         new = outcomes[shard.wanted & (outcomes != MISSING_OUTCOME)]
-        at, n = self._at, new.size
-        solved = at.solved + int((new == Outcome.SOLVED).sum())
-        self._before += n
-        self._at = at._replace(done=at.done + n, committed=at.committed + n, solved=solved)
-        self._show(self._at)
+        at, solved = self._at, int((new == Outcome.SOLVED).sum())
+        self._before += new.size
+        self._note(done=at.done + new.size, committed=at.committed + new.size, solved=at.solved + solved)
         return shard._replace(wanted=shard.wanted & (outcomes == MISSING_OUTCOME))
 
     def _commit(self, shard: PendingShard, values: dict[str, np.ndarray]) -> None:
         def is_ours() -> bool:
             return self._claims.holds(self._label(shard))
 
+        at, n = self._at, shard.members
         if commit_shard(self._study, shard.number, shard.wanted, values, is_ours):
-            at, n = self._at, shard.members
             solved = at.solved + int((values[OUTCOME] == Outcome.SOLVED).sum())
             epochs = at.epochs + int(values[EPOCHS].sum(dtype=np.int64))
             committed = at.committed + n
-            self._at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
+            at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
+        self._claims.release(self._label(shard))
+        self._note(**at._asdict())
 
     def _label(self, shard: PendingShard) -> str:
         return self._study.layout.label(shard.number)

@@ -6,7 +6,7 @@ from a `Layout`, so that the metadata in a store can be compared with those that
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,18 +45,12 @@ GROUP: Document = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
 class Variable(NamedTuple):
-    """One array of a store, beyond the axes of the study.
+    """One array of a store."""
 
-    Attributes:
-      name: its path, such as "params/0/kernel".
-      dtype: NumPy's name for it.
-      dims: names of the axes that follow those of the study, and `shape`: their sizes.
-    """
-
-    name: str
-    dtype: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
+    name: str  # its path, such as "params/0/kernel"
+    dtype: str  # by NumPy's name
+    dims: tuple[str, ...]  # names of the axes that follow those of the study
+    shape: tuple[int, ...]  # sizes of these axes
 
     @property
     def missing(self) -> np.generic | int:
@@ -70,12 +64,12 @@ class Variable(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Sizes of the axes, members of a shard along each of them, the variables, and the epochs recorded."""
+    """The shape of a study, of its shards and of its variables."""
 
     axes: dict[str, int]
-    shard_shape: tuple[int, ...]
+    shard_shape: tuple[int, ...]  # members along each axis
     variables: tuple[Variable, ...]
-    record: tuple[int, ...] | None
+    record: tuple[int, ...] | None  # the epochs that are recorded
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -149,11 +143,7 @@ def default_shard_size(variables: Sequence[Variable]) -> int:
 
 
 def named_arrays(result: Result) -> dict[str, Any]:
-    """Return the arrays of a `Result` by their names in a store, without the epochs of records.
-
-    Raises:
-      ValueError: if parameters or observations have names that a store can't have.
-    """
+    """Return the arrays of a `Result`, without the epochs of records, by their names, which a store must allow."""
     if result.history is not None:
         result = result._replace(history=result.history._replace(epoch=None))
     arrays: dict[str, Any] = {}
@@ -172,10 +162,7 @@ def list_variables(result: Result, keep: Sequence[str] | None) -> tuple[Variable
 
     Args:
       result: of one member; shapes and dtypes are enough.
-      keep: fields of `Result`; None is all but the final parameters. The outcome is always among them.
-
-    Raises:
-      TypeError, ValueError: if `keep` names a field that the trainer does not give.
+      keep: fields of this result; None is all but the final parameters. The outcome is always among them.
     """
     arrays = named_arrays(result)
     fields = {name.partition("/")[0]: None for name in arrays}
@@ -256,14 +243,4 @@ def _array_document(
         "attributes": {key: value for key, value in notes.items() if value is not None},
         "dimension_names": list(dims),
         "storage_transformers": [],
-    }
-
-
-def manifest_document(attributes: Mapping[str, Any], nodes: Mapping[str, Document]) -> Document:
-    """Return the metadata of the root, which hold those of all nodes, so that one atomic write changes all."""
-    return {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": dict(attributes),
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": dict(nodes)},
     }

@@ -5,8 +5,9 @@ All metadata are derived from it. Extending a study is one atomic change of this
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from xorjax.studies.store.access import StoreError, StoreLocation, local_folder,
 from xorjax.studies.store.layout import (
     AXIS_NAME,
     CLAIMS,
+    COORDINATE_CHUNK,
+    GROUP,
     MANIFEST,
     MAX_SHARD_SIZE,
     MAX_SHARDS,
@@ -26,7 +29,6 @@ from xorjax.studies.store.layout import (
     Document,
     Layout,
     Variable,
-    manifest_document,
     node_documents,
 )
 from xorjax.studies.store.seed_ranges import count_seeds, seeds_at
@@ -37,20 +39,15 @@ COPY = f".{MANIFEST}.copy"  # of the manifest, should it be lost; nothing reads 
 MAX_BYTES = 2**27
 MAX_CHUNK_VALUES = 2**31
 DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-METADATA = {  # what describes a study, and its types
-    "plan": (Mapping, type(None)),
-    "shared": (Mapping,),
-    "epochs": (int,),
-    "program": (str,),
-    "program_digest": (str,),
-    "seed_rule": (str,),
-    "engine": (str,),
-    "chunk_size": (int, type(None)),
-    "precision": (str,),
-    "x64": (bool,),
-    "platform": (str,),
-    "device": (str, type(None)),
-    "versions": (Mapping,),
+METADATA: dict[str, type | UnionType] = {  # what describes a study, and its types
+    "plan": Mapping | None,
+    "shared": Mapping,
+    "epochs": int,
+    **dict.fromkeys(("program", "program_digest", "seed_rule", "engine", "precision", "platform"), str),
+    "chunk_size": int | None,
+    "x64": bool,
+    "device": str | None,
+    "versions": Mapping,
 }
 
 
@@ -61,21 +58,28 @@ def write_manifest(study: StudyStore, seeds_before: int = 0) -> None:
       study: what is to be in the store.
       seeds_before: number of seeds at the beginning of the axis that are in the store already.
     """
-    layout, nodes = study.layout, node_documents(study.layout)
-    for axis, values in study.values.items():
-        study.array(axis)[:] = np.asarray(values, np.float64)
-    seeds = study.array(SEED)
-    size = seeds.chunks[0]
-    for start in range(seeds_before // size * size, layout.axes[SEED], size):
-        stop = min(start + size, layout.axes[SEED])
-        seeds[start:stop] = seeds_at(study.seeds, np.arange(start, stop))
-    if layout.record is not None:
-        study.array(RECORD)[:] = np.asarray(layout.record, np.int64)
+    nodes = node_documents(study.layout)
+    for axis, part, values in iter_coordinates(study, seeds_before):
+        study.array(axis)[part] = values  # pyright: ignore[reportArgumentType]
     for path, document in nodes.items():
         _write_json(study.store, f"{path}/{MANIFEST}", document)
-    manifest = manifest_document({"xorjax": _describe(study)}, nodes)
-    for key in (COPY, MANIFEST):
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    manifest = {**GROUP, "attributes": {"xorjax": _describe(study)}, "consolidated_metadata": consolidated}
+    for key in (COPY, MANIFEST):  # one atomic write changes all metadata
         _write_json(study.store, key, manifest)
+
+
+def iter_coordinates(study: StudyStore, seeds_before: int = 0) -> Iterator[tuple[str, slice, np.ndarray]]:
+    """Yield the coordinates of each axis, those of the seeds chunk by chunk, without the first chunks of seeds."""
+    axes: dict[str, np.ndarray] = {axis: np.asarray(values, np.float64) for axis, values in study.values.items()}
+    if study.layout.record is not None:
+        axes[RECORD] = np.asarray(study.layout.record, np.int64)
+    for axis, values in axes.items():
+        yield axis, slice(0, len(values)), values
+    n_seeds, size = study.layout.axes[SEED], COORDINATE_CHUNK
+    for start in range(seeds_before // size * size, n_seeds, size):
+        stop = min(start + size, n_seeds)
+        yield SEED, slice(start, stop), seeds_at(study.seeds, np.arange(start, stop))
 
 
 def _describe(study: StudyStore) -> Document:
@@ -146,9 +150,8 @@ def read_manifest(store: Store, name: str) -> StudyStore | None:
     expected = json.loads(json.dumps(node_documents(study.layout)))
     for path in [*expected, *nodes]:
         if expected.get(path) != nodes.get(path):
-            raise StoreError(
-                f"{name}/{MANIFEST}: the metadata of {path!r} do not fit the study that it describes."
-            )
+            problem = f"the metadata of {path!r} do not fit the study that it describes"
+            raise StoreError(f"{name}/{MANIFEST}: {problem}.")
     return study
 
 
@@ -162,21 +165,16 @@ def _has_foreign_files(folder: Path) -> bool:
 
 
 def _parse(store: Store, name: str, described: Document) -> StudyStore:
-    if described.pop("format") != FORMAT:
-        raise ValueError(f"its format must be {FORMAT}.")
-    for key, kinds in METADATA.items():
-        if not isinstance(described[key], kinds):
-            raise ValueError(f"its {key} is {described[key]!r}.")
+    _require(described.pop("format") == FORMAT, f"its format must be {FORMAT}.")
+    for key, kind in METADATA.items():
+        _require(isinstance(described[key], kind), f"its {key} is {described[key]!r}.")
     for axis, value in described["shared"].items():
-        if not AXIS_NAME.fullmatch(axis) or type(value) not in (int, float):
-            raise ValueError(f"all members share {axis!r}={value!r}.")
-    axes, shard, variables, record, values, seeds = (
-        described.pop(key) for key in ("axes", "unit", "variables", "record", "values", "seeds")
-    )
-    of_study = tuple(
-        Variable(each["name"], each["dtype"], tuple(each["dims"]), tuple(each["shape"])) for each in variables
-    )
-    layout = Layout(dict(axes), tuple(shard), of_study, None if record is None else tuple(record))
+        is_valid = AXIS_NAME.fullmatch(axis) and type(value) in (int, float)
+        _require(is_valid, f"all members share {axis!r}={value!r}.")
+    keys = ("axes", "unit", "variables", "record", "values", "seeds")
+    axes, shard, variables, record, values, seeds = map(described.pop, keys)
+    of_study = (Variable(v["name"], v["dtype"], tuple(v["dims"]), tuple(v["shape"])) for v in variables)
+    layout = Layout(dict(axes), tuple(shard), tuple(of_study), None if record is None else tuple(record))
     _check_layout(layout)
     _check_coordinates(layout, values, seeds)
     return StudyStore(store, name, described, layout, values, [list(part) for part in seeds])
@@ -185,52 +183,48 @@ def _parse(store: Store, name: str, described: Document) -> StudyStore:
 def _check_layout(layout: Layout) -> None:
     axes, shard = layout.axes, list(layout.shard_shape)
     for axis, size in axes.items():
-        if not AXIS_NAME.fullmatch(axis) or not _is_count(size, 2**63 - 1):
-            raise ValueError(f"axis {axis!r} of {size!r} members.")
-    sizes_fit = len(shard) == len(axes) and all(_is_count(n, MAX_SHARD_SIZE) for n in shard)
-    if not sizes_fit or math.prod(shard) > MAX_SHARD_SIZE:
-        raise ValueError(f"shards of {shard!r} members.")
-    if layout.n_shards > MAX_SHARDS:
-        raise ValueError(
-            f"{layout.n_shards:,} shards of {math.prod(shard):,} members, of which {MAX_SHARDS:,} are allowed; "
-            f"shard_size= must be larger."
-        )
-    if OUTCOME not in [variable.name for variable in layout.variables]:
-        raise ValueError("no outcome among its variables.")
-    for variable in layout.variables:
-        name = variable.name
-        if not isinstance(name, str) or not VARIABLE_NAME.fullmatch(name) or name in axes:
-            raise ValueError(f"a variable has the name {name!r}.")
-        if variable.dtype not in DTYPES:
-            raise ValueError(f"{name} has the dtype {variable.dtype!r}.")
-        sizes = [*shard, *variable.shape]
-        if len(variable.dims) != len(variable.shape) or not all(_is_count(n, MAX_CHUNK_VALUES) for n in sizes):
-            raise ValueError(f"{name} has the shape {variable.shape!r}.")
-        if math.prod(sizes) > MAX_CHUNK_VALUES:
-            raise ValueError(
-                f"{name} has shards of {sizes!r}, of which {MAX_CHUNK_VALUES:,} values are allowed; "
-                f"shard_size= must be smaller."
-            )
+        is_valid = AXIS_NAME.fullmatch(axis) and _are_counts([size], 2**63 - 1)
+        _require(is_valid, f"axis {axis!r} of {size!r} members.")
+    is_valid = (
+        len(shard) == len(axes) and _are_counts(shard, MAX_SHARD_SIZE) and math.prod(shard) <= MAX_SHARD_SIZE
+    )
+    _require(is_valid, f"shards of {shard!r} members.")
+    allowed = f"of which {MAX_SHARDS:,} are allowed; shard_size= must be larger."
+    shards = f"{layout.n_shards:,} shards of {math.prod(shard):,} members"
+    _require(layout.n_shards <= MAX_SHARDS, f"{shards}, {allowed}")
+    _require(OUTCOME in [variable.name for variable in layout.variables], "no outcome among its variables.")
+    allowed = f"of which {MAX_CHUNK_VALUES:,} values are allowed; shard_size= must be smaller."
+    for name, dtype, dims, shape in layout.variables:
+        is_valid = isinstance(name, str) and VARIABLE_NAME.fullmatch(name) and name not in axes
+        _require(is_valid, f"a variable has the name {name!r}.")
+        _require(dtype in DTYPES, f"{name} has the dtype {dtype!r}.")
+        is_valid = len(dims) == len(shape) and _are_counts(shape, MAX_CHUNK_VALUES)
+        _require(is_valid, f"{name} has the shape {shape!r}.")
+        sizes = [*shard, *shape]
+        _require(math.prod(sizes) <= MAX_CHUNK_VALUES, f"{name} has shards of {sizes!r}, {allowed}")
 
 
 def _check_coordinates(layout: Layout, values: Mapping[str, Any], seeds: Any) -> None:
-    axes = layout.axes
-    if list(axes)[-1:] != [SEED] or [*values, SEED] != list(axes):
-        raise ValueError(f"axes {list(axes)!r}, and values of {list(values)!r}.")
+    axes, epochs = layout.axes, layout.record or ()
+    _require([*values, SEED] == list(axes), f"axes {list(axes)!r}, and values of {list(values)!r}.")
     for axis, of_axis in values.items():
-        if len(of_axis) != axes[axis] or not all(type(value) in (int, float) for value in of_axis):
-            raise ValueError(f"the values of {axis} are not {axes[axis]} numbers.")
+        is_valid = len(of_axis) == axes[axis] and all(type(value) in (int, float) for value in of_axis)
+        _require(is_valid, f"the values of {axis} are not {axes[axis]} numbers.")
     for first, stop in seeds:
-        if not _is_count(first + 1, MAX_SEED + 1) or not _is_count(stop, MAX_SEED + 1) or stop <= first:
-            raise ValueError(f"seeds from {first!r} to {stop!r}.")
-    if count_seeds(seeds) != axes[SEED]:
-        raise ValueError(f"{count_seeds(seeds)} seeds, and an axis of {axes[SEED]}.")
-    if layout.record is not None and not all(_is_count(epoch + 1, 2**31) for epoch in layout.record):
-        raise ValueError("epochs of records that are no integers.")
+        is_valid = _are_counts([first + 1, stop], MAX_SEED + 1) and first < stop
+        _require(is_valid, f"seeds from {first!r} to {stop!r}.")
+    n_seeds = count_seeds(seeds)
+    _require(n_seeds == axes[SEED], f"{n_seeds} seeds, and an axis of {axes[SEED]}.")
+    _require(_are_counts([epoch + 1 for epoch in epochs], 2**31), "epochs of records that are no integers.")
 
 
-def _is_count(number: Any, most: int) -> bool:
-    return type(number) is int and 1 <= number <= most
+def _require(is_valid: object, message: str) -> None:
+    if not is_valid:
+        raise ValueError(message)
+
+
+def _are_counts(numbers: Sequence[Any], most: int) -> bool:
+    return all(type(number) is int and 1 <= number <= most for number in numbers)
 
 
 def find_damaged_nodes(study: StudyStore) -> list[str]:

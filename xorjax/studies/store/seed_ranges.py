@@ -22,7 +22,7 @@ def seeds_at(parts: SeedRanges, indices: np.ndarray) -> np.ndarray:
 
 
 def find_seed(parts: SeedRanges, seed: int) -> int | None:
-    """Return the index of a seed along its axis."""
+    """Return the index of a seed along its axis, or None."""
     before = 0
     for first, stop in parts:
         if first <= seed < stop:

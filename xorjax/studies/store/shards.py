@@ -1,6 +1,7 @@
 """The members of a study in its store: read and written shard by shard, each committed by one atomic last step.
 
-The contents of a store are data, never code.
+The contents of a store are data, never code. Where a file is damaged, functions that read it raise a `StoreError`
+that names it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,37 +14,21 @@ from zarr.abc.store import Store
 from zarr.storage import StorePath
 
 from xorjax.studies.store.access import StoreError, delete, list_names, local_folder
-from xorjax.studies.store.layout import (
-    MISSING_OUTCOME,
-    Document,
-    Layout,
-    Variable,
-    node_documents,
-    variable_document,
-)
+from xorjax.studies.store.layout import MISSING_OUTCOME, Document, Layout, Variable, node_documents
 from xorjax.studies.store.seed_ranges import SeedRanges
 
 ChunkKeys = dict[Variable, set[str]]
 
 
 class StudyStore(NamedTuple):
-    """A study in its store.
-
-    Attributes:
-      store: zarr's.
-      name: of the store, for messages.
-      metadata: the description of the study.
-      layout: the layout of its arrays.
-      values: of each axis but that of the seeds.
-      seeds: in the order of their axis.
-    """
+    """A study in its store."""
 
     store: Store
-    name: str
-    metadata: Document
+    name: str  # of the store, for messages
+    metadata: Document  # the description of the study
     layout: Layout
-    values: dict[str, list[float]]
-    seeds: SeedRanges
+    values: dict[str, list[float]]  # of each axis but that of the seeds
+    seeds: SeedRanges  # in the order of their axis
 
     @property
     def engine_options(self) -> dict[str, Any]:
@@ -55,19 +40,17 @@ class StudyStore(NamedTuple):
         """Its folder, if it is in the local file system."""
         return local_folder(self.store)
 
-    def array(self, path: str) -> zarr.Array:
-        """Return an array of the store, as the layout has it."""
-        return self._array(path, node_documents(self.layout)[path])
+    def array(self, path: str, layout: Layout | None = None) -> zarr.Array:
+        """Return an array of the store, as a layout has it, by default that of the study."""
+        document = node_documents(layout or self.layout)[path]
+        array = zarr.Array.from_dict(StorePath(self.store, path), document)
+        return array.with_config({"write_empty_chunks": True})
 
     def shards_of(self, variable: Variable) -> zarr.Array:
         """Return the array of a variable, of full shards at the edges too: none has to be read to be written."""
-        document = variable_document(self.layout, variable)
-        sizes = (n * of_shard for n, of_shard in zip(self.layout.shard_grid, self.layout.shard_shape, strict=True))
-        return self._array(variable.name, {**document, "shape": [*sizes, *variable.shape]})
-
-    def _array(self, path: str, document: Document) -> zarr.Array:
-        array = zarr.Array.from_dict(StorePath(self.store, path), document)
-        return array.with_config({"write_empty_chunks": True})
+        sizes = np.multiply(self.layout.shard_grid, self.layout.shard_shape).tolist()
+        full = self.layout._replace(axes=dict(zip(self.layout.axes, sizes, strict=True)))
+        return self.array(variable.name, full)
 
 
 def list_chunks(study: StudyStore, variable: Variable) -> set[str]:
@@ -86,11 +69,7 @@ def list_all_chunks(study: StudyStore, variables: Iterable[Variable]) -> ChunkKe
 
 
 def read_shard(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
-    """Return the values of a shard, `variable.missing` where a member has none.
-
-    Raises:
-      StoreError: naming the file, if it is damaged.
-    """
+    """Return the values of a shard, `variable.missing` where a member has none."""
     return _read_full(study, variable, shard)[tuple(map(slice, study.layout.region_shape(shard)))]
 
 
@@ -109,13 +88,8 @@ def _read_full(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
 def read_outcomes(study: StudyStore, shard: int, chunks: ChunkKeys) -> np.ndarray:
     """Return the outcomes of the members of a shard, MISSING_OUTCOME of those that are not committed.
 
-    Args:
-      study: the study.
-      shard: its number.
-      chunks: the chunks in the store, by variable.
-
     Raises:
-      StoreError: naming the file, if it is damaged, or if a file of committed members is missing.
+      StoreError: also if a file of committed members is missing among the chunks in the store.
     """
     layout, outcome = study.layout, study.layout.outcome
     if layout.chunk_key(outcome, shard) not in chunks[outcome]:
@@ -153,8 +127,7 @@ def commit_shard(
     all of them. Doing it again changes nothing.
 
     Args:
-      study: the study.
-      shard: its number.
+      study, shard: the study, and the number of its shard.
       trained: which members, in the shape of the shard's region.
       values: of each variable, (members, *shape).
       is_ours: called before each step; False if this process may not write any more, which ends it.
