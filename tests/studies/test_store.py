@@ -21,7 +21,7 @@ from xorjax.studies.store.access import StoreError
 from xorjax.studies.store.durable import remove_partial
 from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Layout, list_variables, node_documents
 from xorjax.studies.store.manifest import find_study
-from xorjax.studies.store.shards import commit_shard, committed_members, delete_shard
+from xorjax.studies.store.shards import commit_shard, delete_shard, find_committed
 from xorjax.studies.verify import repair_study, verify_study
 
 TRAINER = xj.trainer(xj.mlp((2, 2, 1)), xj.xor(), optax.sgd(0.5), epochs=4)
@@ -138,8 +138,8 @@ def test_a_commit_that_is_cut_short_at_any_step_loses_nothing(error, results, tm
         with pytest.raises(type(error), match=None if isinstance(error, Killed) else str(root)):
             commit_shard(study, 1, np.array([False, True]), {name: each[1:] for name, each in values.items()})
         monkeypatch.undo()
-        assert committed_members(study, 0).all()
-        assert committed_members(study, 1)[0]  # committed before
+        assert find_committed(study, 0).all()
+        assert find_committed(study, 1)[0]  # committed before
         assert verify_study(root).damaged == []
         commit_shard(study, 1, np.array([False, True]), {name: each[1:] for name, each in values.items()})
         remove_partial(root, np.inf)
@@ -184,7 +184,7 @@ def test_who_lost_a_shard_commits_nothing(whole, results, tmp_path):
     delete_shard(stored, 1)
     values = values_of(results, slice(4, 8))
     assert not commit_shard(stored, 1, np.ones(4, bool), values, is_ours=lambda: False)
-    assert not committed_members(stored, 1).any()
+    assert not find_committed(stored, 1).any()
 
 
 def test_a_flipped_bit_in_any_chunk_is_found_and_named(whole, tmp_path):

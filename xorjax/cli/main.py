@@ -20,7 +20,6 @@ from xorjax.ensembles.engines.choice import KERNEL_BACKENDS, available_engines, 
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.ensembles.rounds import iter_rounds
 from xorjax.networks.models import summary
-from xorjax.networks.tasks import Batch
 from xorjax.reports.summary import FIELDS, HELD_OUT, ReportStatistics, report_statistics, summarize, versions
 from xorjax.reports.sweep import Sweep, gather, sweep
 from xorjax.reports.tables import describe_title, print_report
@@ -85,9 +84,8 @@ def train(
     plan = options.build_plan_from_options(given)
     every = -(-plan.options["epochs"] // CURVE_POINTS)
     setup = build_setup({**plan.options, "record_every": every}, plan.first_hparams)
-    console = Console(highlight=False)
-    result, records = _train_one(console, setup, number, plan.first_hparams)
-    _print_result(console, setup.batch, result)
+    result, records = _train_one(setup, number, plan.first_hparams)
+    terminal.print_result(setup.batch, result)
     if plot is not None and records:
         from xorjax.reports import figures
 
@@ -96,13 +94,11 @@ def train(
         terminal.exit_interrupted(f"after {result.epochs:,} of {setup.trainer.epochs:,} epochs")
 
 
-def _train_one(
-    console: Console, setup: Setup, seed: int, hparams: dict[str, float]
-) -> tuple[Result, list[Record]]:
+def _train_one(setup: Setup, seed: int, hparams: dict[str, float]) -> tuple[Result, list[Record]]:
     """Train one network with a live display of its loss; return its result so far and its records."""
     trainer = setup.trainer
     state = jax.jit(trainer.init)(jax.random.key(seed), hparams)
-    console.print(summary(state.params), soft_wrap=True)
+    print(summary(state.params))
     run_epochs = jax.jit(trainer.run_epochs)
 
     def train_on(epochs: Any) -> EpochMetrics | None:
@@ -121,13 +117,6 @@ def _train_one(
             bar.update(done.epoch - bar.n)
             check_interrupt()
     return jax.device_get(jax.jit(trainer.finish)(state, hparams)), records
-
-
-def _print_result(console: Console, batch: Batch, result: Result) -> None:
-    for pattern, target, prediction in zip(batch.x, batch.y, result.predictions, strict=True):
-        bits = " ".join(str(int(bit)) for bit in pattern)
-        console.print(f"{bits} → {prediction[0]:.8f}   (target {int(target[0])})")
-    console.print(terminal.describe_outcome(result), soft_wrap=True)
 
 
 @app.command()

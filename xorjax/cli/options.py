@@ -19,22 +19,16 @@ Given = dict[str, Any]  # the options of a plan that were used, by its keys
 
 
 def build_plan_from_options(given: Mapping[str, Any]) -> Plan:
-    """Return the plan that options describe; other keys have their defaults.
-
-    Raises:
-      BadParameter: with all that is wrong.
-    """
+    """Return the plan that options describe, or refuse them with all that is wrong; other keys have defaults."""
     options = {name: value for name, value in given.items() if name not in HYPER_PARAMETERS}
-    axes = {name: _unpack(given[name]) for name in HYPER_PARAMETERS if name in given}
+    axes = {name: given[name] for name in HYPER_PARAMETERS if name in given}
+    for name, value in axes.items():
+        if isinstance(value, list) and len(value) == 1:  # a single number is shared by all members, and no axis
+            axes[name] = value[0]
     plan, errors = build_plan({**options, AXES: axes})
     if plan is None:
         raise typer.BadParameter("; ".join(_name_option(error) for error in errors))
     return plan
-
-
-def _unpack(value: object) -> object:
-    """Return the text of an option that is used once: a single number is shared by all members, and no axis."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _name_option(error: PlanError) -> str:
@@ -109,9 +103,7 @@ Plot = Annotated[Path | None, typer.Option(callback=_check_figure, help="Write a
 def take_options(*keys: str, **types: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command these options of a plan in place of its parameter `given`, which gets those that are used.
 
-    Args:
-      keys: of the plan, in the order of the help.
-      types: of options that differ from those in `PLAN_OPTIONS`.
+    The keys have the order of the help; `types` replace those in `PLAN_OPTIONS`.
     """
     kinds = {key: types.get(key, PLAN_OPTIONS[key]) for key in keys}
 
@@ -121,13 +113,10 @@ def take_options(*keys: str, **types: Any) -> Callable[[Callable[..., None]], Ca
             given = {key: arguments.pop(key) for key in keys}
             command(**arguments, given={key: value for key, value in given.items() if value is not None})
 
-        own = inspect.signature(command).parameters
-        at = list(own).index("given")
-        options = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-            for key, kind in kinds.items()
-        ]
-        parameters = [*list(own.values())[:at], *options, *list(own.values())[at + 1 :]]
+        parameters = []
+        for own in inspect.signature(command).parameters.values():
+            options = [own.replace(name=key, default=None, annotation=kind) for key, kind in kinds.items()]
+            parameters += options if own.name == "given" else [own]
         call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
         call.__annotations__ = {each.name: each.annotation for each in parameters}
         return call

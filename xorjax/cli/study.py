@@ -13,7 +13,7 @@ import typer
 from tqdm import tqdm
 
 from xorjax.cli.options import Given, build_plan_from_options, check_writable, take_options
-from xorjax.cli.terminal import counting_bar, describe_outcome, exit_interrupted, progress_unit, study_bar
+from xorjax.cli.terminal import counting_bar, exit_interrupted, print_result, progress_unit, study_bar
 from xorjax.statistics.arrays import percent
 from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
 from xorjax.studies.progress import NO_PROGRESS, Progress, format_solved
@@ -157,7 +157,7 @@ def verify(
     from xorjax.studies.verify import repair_study
 
     study = _open_store(store)
-    setup = _load_same_setup(study) if sample or repair_ else None
+    setup = _load_setup(study, check=True) if sample or repair_ else None
     trainer = setup and setup.trainer
     found = _verify_once(store, trainer, sample, seed)
     if repair_ and not found.is_sound:
@@ -212,33 +212,24 @@ def report(
     study = _open_store(store)
     path = output or Path(f"{Path(store).resolve().stem}.html")
     with _refuse_errors():
-        text = render_page(study, _load_same_setup(study))
+        text = render_page(study, _load_setup(study, check=True))
     path.write_text(text, encoding="utf-8")
     print(path)
 
 
-def _load_setup(study: "StudyStore") -> Setup | None:
-    """Return what the plan in a store describes, or None, and print why."""
-    first = {axis: values[0] for axis, values in study.values.items()}
-    try:
-        return build_setup(from_store(study.metadata["plan"]), {**first, **study.metadata["shared"]})
-    except ValueError as error:
-        typer.echo(f"xorjax: {error}", err=True)
-        return None
-
-
-def _load_same_setup(study: "StudyStore") -> Setup | None:
-    """Return what trains the members of a store again, bit for bit, or None, and print why."""
+def _load_setup(study: "StudyStore", *, check: bool) -> Setup | None:
+    """Return what trains the members of a store, bit for bit if that is to be checked, or None, and print why."""
     from xorjax.studies.verify import check_trainer
 
-    setup = _load_setup(study)
+    first = {axis: values[0] for axis, values in study.values.items()}
     try:
-        if setup is not None:
+        setup = build_setup(from_store(study.metadata["plan"]), {**first, **study.metadata["shared"]})
+        if check:
             check_trainer(study, setup.trainer)
+        return setup
     except ValueError as error:
         typer.echo(f"xorjax: {error}", err=True)
         return None
-    return setup
 
 
 @app.command()
@@ -253,16 +244,13 @@ def replay(
     from xorjax.studies.verify import replay_member
 
     study = _open_store(store)
-    setup = _load_setup(study)
+    setup = _load_setup(study, check=False)  # which `replay_member` does
     if setup is None:
         raise typer.Exit(1)
     hparams = _parse_hparams(at or [])
     with _refuse_errors():
         result, differing = replay_member(study, setup.trainer, seed, hparams)
-    for row, (pattern, target) in enumerate(zip(*setup.batch, strict=True)):
-        outputs = ", ".join(f"{value:.8f}" for value in result.predictions[0, row])
-        print(f"{' '.join(f'{value:g}' for value in pattern)} → {outputs}   (target {target[0]:g})")
-    print(describe_outcome(jax.tree.map(lambda leaf: leaf[0], result._replace(params=None))))
+    print_result(setup.batch, jax.tree.map(lambda leaf: leaf[0], result))
     if differing:
         print(f"not the same in the store: {', '.join(differing)}")
         raise typer.Exit(1)
@@ -279,7 +267,6 @@ def _parse_hparams(texts: list[str]) -> dict[str, float]:
         try:
             hparams[name] = float(value)
         except ValueError:
-            raise typer.BadParameter(
-                f"--at={text!r} must be a name and a number, as in learning_rate=0.5."
-            ) from None
+            wanted = "a name and a number, as in learning_rate=0.5"
+            raise typer.BadParameter(f"--at={text!r} must be {wanted}.") from None
     return hparams

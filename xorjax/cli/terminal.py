@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from xorjax.networks.tasks import Batch
 from xorjax.studies.progress import Progress, Show, open_bar, progress_bar
 from xorjax.training.results import Outcome, Result
 
@@ -85,19 +86,16 @@ def defer_interrupts() -> Iterator[Callable[[], None]]:
 def progress_unit(settings: Mapping[str, Any], updates: int) -> tuple[str, int]:
     """Return the unit of a bar, and how many a member has: net-steps where all members train all epochs.
 
-    Args:
-      settings: for its "epochs" and "stop".
-      updates: updates in an epoch.
+    The settings are "epochs" and "stop"; `updates` are those in an epoch.
     """
     return ("net-steps", settings["epochs"] * updates) if settings["stop"] == "never" else ("members", 1)
 
 
 @contextmanager
 def counting_bar(description: str, total: int, unit: str, each: int = 1) -> Iterator[Callable[[int, int], None]]:
-    """Show a live bar, which counts `each` of a unit for each thing done.
+    """Give a function that shows what is done of a total in a live bar, which counts `each` of a unit for each.
 
-    Yields:
-      A function of the things done and their total, which also raises a deferred KeyboardInterrupt.
+    The function also raises a deferred KeyboardInterrupt.
     """
     with defer_interrupts() as check_interrupt, open_bar(description, total * each, unit) as bar:
 
@@ -118,6 +116,14 @@ def study_bar(unit: str, each: int = 1) -> Iterator[Show]:
             show(at)
 
         yield check_and_show
+
+
+def print_result(batch: Batch, result: Result) -> None:
+    """Print the predictions of one network, and as what it ended."""
+    for pattern, target, prediction in zip(*batch, result.predictions, strict=True):
+        outputs = ", ".join(f"{value:.8f}" for value in prediction)
+        print(f"{' '.join(f'{value:g}' for value in pattern)} → {outputs}   (target {target[0]:g})")
+    print(describe_outcome(result))
 
 
 def describe_outcome(result: Result) -> str:

@@ -237,9 +237,8 @@ def _render_classes(
     table = _render_table(["ended as", "members", "share", "loss of a typical one", "trained again by"], rows)
     shown = [member for member in members if member.description != CLASSES[0]][:MAX_SURFACES]
     has_surfaces = shown and setup.batch.x.shape[1] == 2
-    return _render_section(
-        "How networks end", *([_draw_surfaces(study, shown, setup)] if has_surfaces else []), table
-    )
+    surfaces = [_draw_surfaces(study, shown, setup)] if has_surfaces else []
+    return _render_section("How networks end", *surfaces, table)
 
 
 def _draw_surfaces(study: StudyStore, members: Sequence[Member], setup: Setup) -> str:

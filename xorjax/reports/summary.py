@@ -63,15 +63,11 @@ class ReportStatistics(NamedTuple):
 def report_statistics(
     groupings: Mapping[tuple[str, ...], Collection[str]], batch: Batch | None = None
 ) -> Accumulator:
-    """Combine the accumulators of a report.
+    """Return the accumulator of a report, whose statistic is a `ReportStatistics`.
 
     Args:
       groupings: axes to keep, and the fields of the results to tell by them; `()` has all fields that there are.
-      batch: the rows that members were trained on, for classes, predictions and published results; None leaves
-        these out.
-
-    Returns:
-      An accumulator of `ReportStatistics`.
+      batch: the rows that members were trained on; None leaves out classes, predictions and published results.
     """
     fields = set(groupings[()])
     groups = {by: _group_statistics(by, set(of_group)) for by, of_group in groupings.items()}

@@ -47,15 +47,10 @@ def sweep(trainers: Mapping[int, Trainer], seeds: range, hparams: Mapping[str, S
 def gather(
     swept: Sweep, statistics: Accumulator, progress: Callable[[int, int], None]
 ) -> Generator[tuple[int, Any]]:
-    """Train all members, block by block.
+    """Train all members of a sweep, block by block, and gather statistics along all its axes.
 
-    Args:
-      swept: the sweep.
-      statistics: an accumulator, whose members have all axes of the sweep.
-      progress: called as `progress(done, total)` with the members finished, as for `train_ensemble`.
-
-    Yields:
-      How many members are finished, and their statistics so far, so that an interrupt leaves the last.
+    Yields how many members are finished, and their statistics so far, so that an interrupt leaves the last.
+    `progress(done, total)` is called as by `train_ensemble`.
     """
     sizes = {axis: len(values) for axis, values in swept.axes.items()}
     gathered = statistics.init(Members({SEED: len(swept.seeds), **sizes}, swept.seeds, lambda indices: None))

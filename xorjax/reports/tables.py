@@ -17,7 +17,6 @@ WIDEST_PATTERN = 16  # rows of a task that fit in a line beside other words
 SHOWN_GROUPS = 30  # in a table of all combinations
 SHOWN_VALUES = 100  # in a table of one axis
 BEST = 10
-HEADERS = {"hidden_units": "hidden\nunits", "learning_rate": "learning\nrate", "momentum": "momentum"}
 PLURALS = {"hidden_units": "hidden sizes", "learning_rate": "learning rates", "momentum": "momenta"}
 NOTHING = "–"  # of a group without members
 COLUMNS: dict[str, Callable[[Report], str]] = {  # of a table of groups
@@ -127,11 +126,9 @@ def describe_best(report: Report) -> str:
 
 def _rank(group: Report) -> tuple[float, ...]:
     """Return numbers to sort groups by, the best first."""
-    median, loss = (
-        math.inf if group[name]["0.5"] is None else group[name]["0.5"]
-        for name in ("epochs_to_solve", "loss_quantiles")
-    )
-    return -group["solved"]["share"], median, -group["all_right"]["share"], loss
+    medians = (group[name]["0.5"] for name in ("epochs_to_solve", "loss_quantiles"))
+    epochs, loss = (math.inf if median is None else median for median in medians)
+    return -group["solved"]["share"], epochs, -group["all_right"]["share"], loss
 
 
 def _print_table_of_groups(
@@ -147,7 +144,7 @@ def _print_table_of_groups(
         ]
         for group in groups
     ]
-    print_table(console, [*(HEADERS[axis] for axis in axes), "members", *columns], rows)
+    print_table(console, [*(axis.replace("_", "\n") for axis in axes), "members", *columns], rows)
 
 
 def describe_title(report: Report) -> str:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from xorjax._checks import check_integer
 from xorjax.studies.store.durable import remove_partial, write_durably
@@ -27,46 +26,31 @@ PAUSE_SECONDS = 0.05
 MAX_WORKERS = 100_000
 
 
-class Worker(NamedTuple):
-    """One of several workers that divide the shards of a study by their numbers: `number` is from 1 to `of`."""
+def parse_worker(worker: tuple[int, int] | str | None) -> slice:
+    """Return which shards the worker does that `(3, 16)` or "3/16" names; None does all.
 
-    number: int
-    of: int
-
-    def has_shard(self, shard: int) -> bool:
-        return shard % self.of == self.number - 1
-
-
-def parse_worker(worker: tuple[int, int] | str | None) -> Worker | None:
-    """Return the worker that `(3, 16)` or "3/16" names.
-
-    Raises:
-      TypeError, ValueError: if it is no such pair.
+    >>> list(range(40)[parse_worker("3/16")])
+    [2, 18, 34]
     """
     if worker is None:
-        return None
+        return slice(None)
     parts = worker.split("/") if isinstance(worker, str) else worker
     try:
         number, of = (int(part) if isinstance(worker, str) else part for part in parts)
     except (TypeError, ValueError):
         raise ValueError(f"{worker=} must be two integers, such as '3/16'.") from None
     of = check_integer("worker[1]", of, 1, MAX_WORKERS)
-    return Worker(check_integer("worker[0]", number, 1, of, "the number of workers "), of)
+    return slice(check_integer("worker[0]", number, 1, of, "the number of workers ") - 1, None, of)
 
 
-def list_claims(folder: Path, lease_seconds: float = LEASE_SECONDS) -> dict[str, str]:
-    """Return the shards that are worked on now, by label, and their workers (host, process)."""
+def list_claims(folder: Path | None, lease_seconds: float = LEASE_SECONDS) -> dict[str, str]:
+    """Return the shards (and STUDY) that are worked on now, by label, and their workers (host, process)."""
     claims = {}
-    for path in (folder / CLAIMS).glob("[!.z]*"):
+    for path in (folder / CLAIMS).glob("[!.z]*") if folder else ():
         with suppress(OSError):
             if time.time() - path.stat().st_mtime < lease_seconds and not _is_dead(path):
                 claims[path.name] = " ".join(path.read_text().split()[:2])
     return claims
-
-
-def is_being_extended(folder: Path | None) -> bool:
-    """Return whether another process creates or extends the study just now."""
-    return folder is not None and STUDY in list_claims(folder)
 
 
 def _is_dead(path: Path) -> bool:

@@ -25,9 +25,8 @@ def open_study(store: StoreLocation) -> xarray.Dataset:
     try:
         tree = xarray.open_datatree(study.store, engine="zarr", consolidated=True, chunks=None)  # pyright: ignore
     except ValueError as error:
-        raise StoreError(
-            f"{study.name} has damaged coordinates ({error}); xorjax study verify --repair writes them anew."
-        ) from None
+        remedy = "xorjax study verify --repair writes them anew"
+        raise StoreError(f"{study.name} has damaged coordinates ({error}); {remedy}.") from None
     dataset = tree.to_dataset()
     description = {key: value for key, value in dataset.attrs["xorjax"].items() if key not in LONG}
     nodes = [node for node in tree.subtree if node.path != "/"]

@@ -80,10 +80,7 @@ def study_metadata(
 
 def data_digest(*arrays: jax.Array | np.ndarray) -> str:
     """Return the SHA-256 of the bytes of a data set."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def compare_metadata(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> Differences:

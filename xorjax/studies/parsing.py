@@ -49,9 +49,8 @@ def parse_task(name: str, text: str) -> Task:
     if not text or set(text) - {"0", "1"}:
         raise ValueError(f"{name}={text!r} must be xor, parity:3, or the outputs of a truth table such as 0110.")
     if len(text) not in (2**n for n in range(1, MAX_INPUTS + 1)):
-        raise ValueError(
-            f"{name}={text!r} has {len(text)} digits; a truth table has 2, 4, 8, … {2**MAX_INPUTS} of them."
-        )
+        has = f"{len(text)} digits; a truth table has 2, 4, 8, … {2**MAX_INPUTS} of them"
+        raise ValueError(f"{name}={text!r} has {has}.")
     return Task(text, truth_table([int(digit) for digit in text]))
 
 
@@ -101,10 +100,8 @@ def parse_values(name: str, value: object) -> float | list[float]:
     except TypeError:
         numbers = []
     if not numbers:
-        raise TypeError(
-            f"{name}={value!r} must be a finite number of float32, a list of them such as 0.1,0.5, or "
-            f"from:to:count such as 0:0.9:10."
-        )
+        wanted = "a finite number of float32, a list of them such as 0.1,0.5, or from:to:count such as 0:0.9:10"
+        raise TypeError(f"{name}={value!r} must be {wanted}.")
     if len(numbers) > MAX_VALUES:
         raise ValueError(f"{name} has {len(numbers):,} values; at most {MAX_VALUES:,} are allowed.")
     check_distinct(name, numbers)
@@ -126,9 +123,8 @@ def _parse_part(name: str, part: object) -> list[float]:
         raise TypeError from None
     first, last = _check_finite(begin), _check_finite(end)
     if not 2 <= count <= MAX_VALUES or first == last:
-        raise ValueError(
-            f"{name}={part!r} must go from one number to another, and have a count from 2 to {MAX_VALUES}."
-        )
+        wanted = f"go from one number to another, and have a count from 2 to {MAX_VALUES}"
+        raise ValueError(f"{name}={part!r} must {wanted}.")
     return [first, *(float(f"{number:.12g}") for number in np.linspace(first, last, count)[1:-1]), last]
 
 

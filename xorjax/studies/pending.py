@@ -8,7 +8,7 @@ import numpy as np
 
 from xorjax.ensembles.members import SEED, AxisIndices, Members
 from xorjax.studies.reduce import indices_of
-from xorjax.studies.store.layout import named_arrays
+from xorjax.studies.store.layout import name_arrays
 from xorjax.studies.store.seed_ranges import seeds_at
 from xorjax.studies.store.shards import StudyStore
 from xorjax.training.results import Result
@@ -52,17 +52,14 @@ class PendingMembers(Members):
 def group_by_shard(
     shards: deque[PendingShard], blocks: Iterator[tuple[slice, Result]], names: Container[str]
 ) -> Generator[tuple[PendingShard, dict[str, np.ndarray]]]:
-    """Yield each shard with its results, as soon as all of them are there.
+    """Yield each shard with its results of these names, as soon as all of them have come in the blocks.
 
-    Args:
-      shards: in the order of the blocks; more may be appended until the last block has come.
-      blocks: results of the members of these shards.
-      names: of the results that are wanted.
+    The shards have the order of the blocks; more may be appended until the last block has come.
     """
     held: list[dict[str, np.ndarray]] = []
     n_held = 0
     for part, block in blocks:
-        held.append({name: np.asarray(leaf) for name, leaf in named_arrays(block).items() if name in names})
+        held.append({name: np.asarray(leaf) for name, leaf in name_arrays(block).items() if name in names})
         n_held += part.stop - part.start
         while shards and n_held >= (n := shards[0].members):
             if len(held) > 1:

@@ -69,12 +69,7 @@ _SUBSTITUTES = {  # for keys that may conflict with others: values that conflict
 
 
 def read_plan(path: Path) -> Plan:
-    """Read the plan in a TOML file.
-
-    Raises:
-      ValueError: with all faults, one in a line.
-      OSError: if the file can't be read.
-    """
+    """Read the plan in a TOML file, or raise a ValueError with all faults, one in a line."""
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte-order mark
     except (ValueError, RecursionError) as error:  # of the grammar, the encoding, an integer of too many digits
@@ -160,14 +155,9 @@ def _find_conflicts(plan: Plan) -> list[PlanError]:
 
 
 def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Setup:
-    """Return the trainer, and what it trains, for hyper-parameters such as these.
+    """Return the trainer of the options of a plan and of hyper-parameters with these names, with its parts.
 
-    Args:
-      options: the options of a plan, all of `TRAINER_KEYS`.
-      hparams: hyper-parameters by name; the values do not matter.
-
-    Raises:
-      TypeError, ValueError: naming the key, if options do not fit together.
+    A TypeError or a ValueError names the key if options do not fit together.
     """
     optimizer = options["optimizer"]
     for name in hparams:
@@ -201,11 +191,7 @@ def to_store(plan: Plan) -> dict[str, Any]:
 
 
 def from_store(stored: Any) -> dict[str, Any]:
-    """Return the options of the plan that a store keeps.
-
-    Raises:
-      ValueError: if the store keeps no plan, or one that means something else in this version.
-    """
+    """Return the options of the plan that a store keeps, unless it means something else in this version."""
     if not isinstance(stored, Mapping):
         raise ValueError("the store has no plan: the study was made in Python, and only its trainer can train it.")
     given = {name: value for name, value in stored.items() if name in TRAINER_KEYS and value is not None}

@@ -38,15 +38,9 @@ def format_solved(committed: int, solved: int) -> str:
 def open_bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm:
     """Return a bar of tqdm on stderr, or in a notebook."""
     is_live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(
-        desc=what,
-        total=total,
-        initial=initial,
-        unit=f" {unit}",
-        unit_scale=True,
-        mininterval=0.1 if is_live else LOG_SECONDS,
-        dynamic_ncols=True,
-    )
+    seconds = 0.1 if is_live else LOG_SECONDS
+    look = {"unit": f" {unit}", "unit_scale": True, "mininterval": seconds, "dynamic_ncols": True}
+    return tqdm(desc=what, total=total, initial=initial, **look)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from xorjax._checks import check_integer, check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import SEED, check_seeds
 from xorjax.ensembles.scheduler import plan_schedule
-from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, Worker, parse_worker
+from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, parse_worker
 from xorjax.studies.dataset import open_study
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
 from xorjax.studies.parsing import check_distinct
@@ -117,11 +117,7 @@ def describe_study(
     plan: Mapping[str, object] | None = None,
     **options: Any,
 ) -> StudyStore:
-    """Return the study that the arguments of `run_study` describe, as a new store would hold it.
-
-    Raises:
-      TypeError, ValueError: naming the argument, its value and what is allowed.
-    """
+    """Return the study that the arguments of `run_study` describe, as a new store would hold it."""
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
     try:
@@ -131,7 +127,8 @@ def describe_study(
     values, shared = check_axes(axes)
     seeds = _check_seeds(seeds)
     metadata = study_metadata(trainer, values, shared, plan=plan, **options)
-    layout = _plan_layout(trainer, values, shared, seeds, keep, shard_size)
+    axes_sizes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
+    layout = _plan_layout(trainer, axes_sizes, [*values, *shared], keep, shard_size)
     study = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
     check_study(study)
     return study
@@ -173,7 +170,7 @@ def train_missing(
     trainer: Trainer,
     study: StudyStore,
     claims: Claims,
-    worker: Worker | None = None,
+    part: slice = slice(None),  # of the shards
     *,
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
@@ -185,15 +182,14 @@ def train_missing(
     like = PendingMembers(study, [PendingShard(0, first)])
     options = study.engine_options if chunk_size is None else {**study.engine_options, "chunk_size": chunk_size}
     schedule = plan_schedule(trainer, like, mesh=mesh, **options)
-    StudyWorker(trainer, study, schedule, worker, claims, show).run()
+    StudyWorker(trainer, study, schedule, part, claims, show).run()
 
 
 def _check_seeds(seeds: range) -> range:
     if not isinstance(seeds, range) or (len(seeds) > 1 and seeds.step != 1):
-        raise TypeError(
-            f"seeds={reprlib.repr(seeds)} must be a range of consecutive seeds, such as range(1000). For "
-            f"other seeds, run several studies, or xj.train_ensemble."
-        )
+        wanted = "a range of consecutive seeds, such as range(1000)"
+        other = "For other seeds, run several studies, or xj.train_ensemble"
+        raise TypeError(f"seeds={reprlib.repr(seeds)} must be {wanted}. {other}.")
     check_seeds(seeds)
     return range(seeds[0], seeds[-1] + 1)
 
@@ -212,9 +208,8 @@ def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, flo
         with np.errstate(over="ignore"):
             trained = array.astype(dtype)
         if array.ndim > 1 or not array.size or not np.isfinite(trained).all():
-            raise ValueError(
-                f"axes[{name!r}]={given!r} must be a finite number, or a list of at least one, in {dtype}."
-            )
+            wanted = f"a finite number, or a list of at least one, in {dtype}"
+            raise ValueError(f"axes[{name!r}]={given!r} must be {wanted}.")
         if array.ndim == 0:
             shared[name] = float(array)
         else:
@@ -225,19 +220,17 @@ def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, flo
 
 def _plan_layout(
     trainer: Trainer,
-    values: dict[str, list[float]],
-    shared: dict[str, float],
-    seeds: range,
+    axes: dict[str, int],
+    names: Sequence[str],
     keep: Sequence[str] | None,
     shard_size: int | None,
 ) -> Layout:
-    hparams = {name: jnp.float32(0) for name in (*values, *shared)}
+    hparams = dict.fromkeys(names, jnp.float32(0))
     result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
-    axes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
     variables = list_variables(result, keep)
     for variable in variables:
         for name in (variable.name.partition("/")[0], *variable.dims):
-            if name in values:
+            if name in axes:
                 raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
     default = default_shard_size(variables)
     size = default if shard_size is None else check_integer("shard_size", shard_size, 1, MAX_SHARD_SIZE)
@@ -252,19 +245,16 @@ def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudySto
     stored = read_manifest(asked.store, asked.name)
     if stored is None:
         if list_chunks(asked, asked.layout.outcome):
-            raise StoreError(
-                f"{asked.name} has members of a study, but no {MANIFEST} that describes it; {COPY} is a copy."
-            )
+            lacks = f"no {MANIFEST} that describes it; {COPY} is a copy"
+            raise StoreError(f"{asked.name} has members of a study, but {lacks}.")
         write_manifest(asked)
         return asked
     _check_same_study(stored, asked, keep)
     values = {}
     for axis, of_axis in stored.values.items():
         if gone := [value for value in of_axis if value not in asked.values[axis]]:
-            raise ValueError(
-                f"axes[{axis!r}] lacks {gone[:5]}, which the study in {asked.name!r} has; it can be extended, "
-                f"not cut."
-            )
+            has = f"which the study in {asked.name!r} has; it can be extended, not cut"
+            raise ValueError(f"axes[{axis!r}] lacks {gone[:5]}, {has}.")
         values[axis] = [*of_axis, *(value for value in asked.values[axis] if value not in of_axis)]
     seeds = range(*asked.seeds[0])
     try:
@@ -283,13 +273,10 @@ def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudySto
 
 
 def _check_same_study(stored: StudyStore, asked: StudyStore, keep: Sequence[str] | None) -> None:
-    in_store, wanted = (
-        {**study.metadata, "axes": list(study.layout.axes), "record": study.layout.record}
-        for study in (stored, asked)
-    )
-    if keep is not None:
-        for study, metadata in ((stored, in_store), (asked, wanted)):
-            metadata["keep"] = sorted(variable.name for variable in study.layout.variables)
-    differences = compare_metadata(in_store, wanted)
+    def describe(study: StudyStore) -> dict[str, Any]:
+        kept = {} if keep is None else {"keep": sorted(variable.name for variable in study.layout.variables)}
+        return {**study.metadata, "axes": list(study.layout.axes), "record": study.layout.record, **kept}
+
+    differences = compare_metadata(describe(stored), describe(asked))
     if differences.lines:
         raise DifferentStudyError(f"store={asked.name!r} holds another study, which differs in:", differences)

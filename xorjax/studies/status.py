@@ -31,7 +31,7 @@ def read_status(study: StudyStore) -> Status:
             committed[shard] = n
         solved += int((outcomes == Outcome.SOLVED).sum())
     layout, folder, rate = study.layout, study.folder, None
-    workers = dict(Counter(list_claims(folder).values())) if folder else {}
+    workers = dict(Counter(list_claims(folder).values()))
     if folder and workers and committed:
         files = {shard: folder / layout.chunk_key(layout.outcome, shard) for shard in committed}
         times = {shard: file.stat().st_mtime for shard, file in files.items()}

@@ -9,18 +9,18 @@ import numpy as np
 from xorjax._checks import check_integer
 from xorjax.ensembles.ensemble import train_ensemble
 from xorjax.ensembles.members import MAX_SEED
-from xorjax.studies.claims import PAUSE_SECONDS, Claims, is_being_extended
+from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, list_claims
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
 from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.store.access import StoreError, StoreLocation
-from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, MISSING_OUTCOME, OUTCOME, named_arrays
+from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, MISSING_OUTCOME, OUTCOME, name_arrays
 from xorjax.studies.store.manifest import find_damaged_nodes, find_study, iter_coordinates, write_manifest
 from xorjax.studies.store.seed_ranges import find_seed
 from xorjax.studies.store.shards import (
     ChunkKeys,
     StudyStore,
-    committed_members,
     delete_shard,
+    find_committed,
     list_all_chunks,
     read_outcomes,
     read_shard,
@@ -89,7 +89,7 @@ def verify_study(
     study = find_study(store)
     if trainer is not None and sample:
         check_trainer(study, trainer)
-    while (damaged := _find_damaged_metadata(study)) and is_being_extended(study.folder):
+    while (damaged := _find_damaged_metadata(study)) and STUDY in list_claims(study.folder):  # by an extension
         time.sleep(PAUSE_SECONDS)
         study = find_study(store)
     shards, counts = [], np.zeros(study.layout.n_shards, np.int64)
@@ -114,11 +114,7 @@ def verify_study(
 
 
 def check_trainer(study: StudyStore, trainer: Trainer) -> None:
-    """Check that a trainer, on this machine, is the one with which a study was made.
-
-    Raises:
-      DifferentStudyError: with all that differs.
-    """
+    """Raise a DifferentStudyError, with all that differs, unless a trainer gives the members of a study here."""
     here = study_metadata(trainer, study.values, study.metadata["shared"], plan=None, **study.engine_options)
     differences = compare_metadata(study.metadata, here)
     if differences.lines:
@@ -129,8 +125,7 @@ def check_trainer(study: StudyStore, trainer: Trainer) -> None:
 def repair_study(store: StoreLocation, verification: Verification) -> list[str]:
     """Remove damaged shards, so that the study trains them again; write metadata and coordinates anew.
 
-    Returns:
-      The shards that were left as they are, since another process works on them.
+    Returns the shards that were left as they are, since another process works on them.
     """
     claims = Claims(find_study(store).folder)
     with claims.keep_alive():
@@ -178,19 +173,10 @@ def _check_shard(study: StudyStore, shard: int, chunks: ChunkKeys) -> tuple[list
 def replay_member(
     study: StudyStore, trainer: Trainer, seed: int, values: Mapping[str, float]
 ) -> tuple[Result, list[str]]:
-    """Train one member of a study again.
+    """Train the member of a seed and of these values of the axes again, by the trainer of its study.
 
-    Args:
-      study: the study.
-      trainer: the study's.
-      seed: of the member.
-      values: of each axis.
-
-    Returns:
-      Its result, with a leading axis of one, and the variables of the store that are not the same bit for bit.
-
-    Raises:
-      ValueError: naming the axis, if there is no such member, or it is not committed yet.
+    Returns its result, with a leading axis of one, and the variables that are not the same bit for bit in the
+    store. A ValueError names the axis if there is no such member.
     """
     check_trainer(study, trainer)
     for axis, of_axis in study.values.items():
@@ -207,7 +193,7 @@ def replay_member(
     number = study.layout.shard_at(".".join(map(str, label)))
     wanted = np.zeros(study.layout.region_shape(number), bool)
     wanted[within] = True
-    if not committed_members(study, number)[wanted].all():
+    if not find_committed(study, number)[wanted].all():
         raise ValueError(f"{seed=} at {dict(values)} is not committed yet.")
     result, differing = _train_again(study, trainer, [PendingShard(number, wanted)])
     return result, [each.variable for each in differing]
@@ -219,7 +205,7 @@ def _find_members(study: StudyStore, counts: np.ndarray, drawn: np.ndarray) -> l
     of_shard = np.searchsorted(ends, drawn, side="right")
     shards = []
     for number in np.unique(of_shard).tolist():
-        at = np.flatnonzero(committed_members(study, number))
+        at = np.flatnonzero(find_committed(study, number))
         wanted = np.zeros(study.layout.size(number), bool)
         wanted[at[drawn[of_shard == number] - (ends[number] - counts[number])]] = True
         shards.append(PendingShard(number, wanted.reshape(study.layout.region_shape(number))))
@@ -232,18 +218,15 @@ def _train_again(
     """Train members of a study again, and return their results and the values that differ in the store."""
     members = PendingMembers(study, shards)
     result = train_ensemble(trainer, members, **study.engine_options)
-    again, differing = named_arrays(result), []
+    again, differing = name_arrays(result), []
     seeds, hparams = members[0 : len(members)]
     of_shard = [shard.number for shard in shards for _ in range(shard.members)]
     for variable in study.layout.variables:
         stored = np.concatenate([read_shard(study, variable, shard.number)[shard.wanted] for shard in shards])
         new = np.asarray(again[variable.name]).astype(variable.dtype)
-        same = (_bits(stored) == _bits(new)).reshape(len(stored), -1).all(1)
+        bits = (np.ascontiguousarray(each).view(f"u{each.dtype.itemsize}") for each in (stored, new))
+        same = np.equal(*bits).reshape(len(stored), -1).all(1)
         for i in np.flatnonzero(~same).tolist():
             where = "".join(f", {axis}={hparams[axis][i]:g}" for axis in study.values)
             differing.append(Difference(variable.name, f"seed={seeds[i]}{where}", of_shard[i]))
     return result, differing
-
-
-def _bits(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from xorjax.ensembles.members import Members
 from xorjax.ensembles.scheduler import Schedule, train_chunks
-from xorjax.studies.claims import Claims, Worker
+from xorjax.studies.claims import Claims
 from xorjax.studies.pending import PendingMembers, PendingShard, group_by_shard
 from xorjax.studies.progress import NO_PROGRESS, Progress, Show
 from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME
@@ -29,15 +29,15 @@ class StudyWorker:
         trainer: Trainer,
         study: StudyStore,
         schedule: Schedule,
-        worker: Worker | None,
+        part: slice,
         claims: Claims,
         show: Show,
     ):
         self._trainer, self._study, self._schedule = trainer, study, schedule
         self._claims, self._show, layout = claims, show, study.layout
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in layout.variables)}
-        self._numbers = [n for n in range(layout.n_shards) if worker is None or worker.has_shard(n)]
-        total = layout.members if worker is None else sum(map(layout.size, self._numbers))
+        self._numbers = range(layout.n_shards)[part]
+        total = layout.members if part == slice(None) else sum(map(layout.size, self._numbers))
         self._at = NO_PROGRESS._replace(total=total)
         self._complete = (0, 0)  # members of complete shards, and how many of them are solved
         self._before = 0  # members committed before the present training, or by others meanwhile

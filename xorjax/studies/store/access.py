@@ -71,25 +71,21 @@ def list_names(store: Store, path: str) -> list[str]:
 
 
 def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run_coroutine_threadsafe(coroutine, _zarr_loop(os.getpid())).result()
-
-
-class _LoopProbe(MemoryStore):
-    """A store that notes in which event loop zarr calls it."""
-
-    loop: asyncio.AbstractEventLoop
-
-    async def set(self, key: str, value: Buffer, byte_range: Any = None) -> None:
-        self.loop = asyncio.get_running_loop()
-        await super().set(key, value, byte_range)
+    return asyncio.run_coroutine_threadsafe(coroutine, _find_loop(os.getpid())).result()
 
 
 @cache
-def _zarr_loop(process_id: int) -> asyncio.AbstractEventLoop:
-    """Return zarr's event loop in this process, for which zarr has no public name.
+def _find_loop(process_id: int) -> asyncio.AbstractEventLoop:
+    """Return zarr's event loop in this process, for which zarr has no public name: that in which it calls a store.
 
     A connection to a remote store belongs to one loop, so that all calls must run in that of zarr's arrays.
     """
-    probe = _LoopProbe()
-    zarr.create_group(probe)
-    return probe.loop
+    loops = []
+
+    class Probe(MemoryStore):
+        async def set(self, key: str, value: Buffer, byte_range: Any = None) -> None:
+            loops.append(asyncio.get_running_loop())
+            await super().set(key, value, byte_range)
+
+    zarr.create_group(Probe())
+    return loops[0]

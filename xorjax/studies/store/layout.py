@@ -6,7 +6,7 @@ from a `Layout`, so that the metadata in a store can be compared with those that
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -142,7 +142,7 @@ def default_shard_size(variables: Sequence[Variable]) -> int:
     return max(1, min(SHARD_SIZE, SHARD_BYTES // of_each))
 
 
-def named_arrays(result: Result) -> dict[str, Any]:
+def name_arrays(result: Result) -> dict[str, Any]:
     """Return the arrays of a `Result`, without the epochs of records, by their names, which a store must allow."""
     if result.history is not None:
         result = result._replace(history=result.history._replace(epoch=None))
@@ -164,7 +164,7 @@ def list_variables(result: Result, keep: Sequence[str] | None) -> tuple[Variable
       result: of one member; shapes and dtypes are enough.
       keep: fields of this result; None is all but the final parameters. The outcome is always among them.
     """
-    arrays = named_arrays(result)
+    arrays = name_arrays(result)
     fields = {name.partition("/")[0]: None for name in arrays}
     if keep is None:
         keep = [field for field in fields if field != PARAMS]
@@ -196,45 +196,40 @@ def node_documents(layout: Layout) -> dict[str, Document]:
     """Return zarr's metadata of every array and group below the root, by path."""
     nodes: dict[str, Document] = {}
     for axis, size in layout.axes.items():
-        dtype = "uint32" if axis == SEED else "float64"
-        nodes[axis] = _array_document((size,), dtype, (COORDINATE_CHUNK,), (axis,), 0, axis)
+        nodes[axis] = _array_document(
+            axis, "uint32" if axis == SEED else "float64", {axis: (size, COORDINATE_CHUNK)}
+        )
     if layout.record is not None:
         n = len(layout.record)
-        nodes[RECORD] = _array_document((n,), "int64", (n,), (RECORD,), 0, RECORD)
+        nodes[RECORD] = _array_document(RECORD, "int64", {RECORD: (n, n)})
+    shards = dict(zip(layout.axes, zip(layout.shape, layout.shard_shape, strict=True), strict=True))
     for variable in layout.variables:
         parts = variable.name.split("/")
         for depth in range(1, len(parts)):
             nodes.setdefault("/".join(parts[:depth]), GROUP)
-        nodes[variable.name] = variable_document(layout, variable)
+        whole = {dim: (n, n) for dim, n in zip(variable.dims, variable.shape, strict=True)}
+        nodes[variable.name] = _array_document(variable.name, variable.dtype, shards | whole, variable.missing)
     return nodes
 
 
-def variable_document(layout: Layout, variable: Variable) -> Document:
-    """Return zarr's metadata of the array of a variable."""
-    shape, chunk = (*layout.shape, *variable.shape), (*layout.shard_shape, *variable.shape)
-    dims, missing = (*layout.axes, *variable.dims), variable.missing
-    fill = "NaN" if np.dtype(variable.dtype).kind == "f" else int(missing)
-    document = _array_document(shape, variable.dtype, chunk, dims, fill, variable.name)
-    if fill != "NaN":
-        document["attributes"]["_FillValue"] = fill
-    if variable.name == OUTCOME:
-        flags = {"flag_values": list(Outcome), "flag_meanings": " ".join(o.name.lower() for o in Outcome)}
-        document["attributes"] |= flags
-    return document
-
-
 def _array_document(
-    shape: Sequence[int], dtype: str, chunk: Sequence[int], dims: Sequence[str], fill: int | str, name: str
+    name: str, dtype: str, dims: Mapping[str, tuple[int, int]], missing: np.generic | int | None = None
 ) -> Document:
-    notes = {"units": UNITS.get(name.rpartition("/")[2]), "long_name": LONG_NAMES.get(name)}
+    """Return zarr's metadata of an array; its dimensions have a size, and a size of chunks."""
+    notes: Document = {"units": UNITS.get(name.rpartition("/")[2]), "long_name": LONG_NAMES.get(name)}
+    if missing is not None and dtype[:5] != "float":
+        notes["_FillValue"] = int(missing)
+    if name == OUTCOME:
+        notes |= {"flag_values": list(Outcome), "flag_meanings": " ".join(o.name.lower() for o in Outcome)}
+    chunk = [max(size, 1) for _, size in dims.values()]
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": list(shape),
+        "shape": [size for size, _ in dims.values()],
         "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": fill,
+        "fill_value": 0 if missing is None else notes.get("_FillValue", "NaN"),
         "codecs": [
             {"name": "bytes", "configuration": {"endian": "little"}},
             {"name": "zstd", "configuration": {"level": 1, "checksum": False}},

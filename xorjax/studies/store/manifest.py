@@ -6,6 +6,7 @@ All metadata are derived from it. Extending a study is one atomic change of this
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -54,9 +55,7 @@ METADATA: dict[str, type | UnionType] = {  # what describes a study, and its typ
 def write_manifest(study: StudyStore, seeds_before: int = 0) -> None:
     """Write coordinates and all metadata: those below the root first, then the manifest, which alone counts.
 
-    Args:
-      study: what is to be in the store.
-      seeds_before: number of seeds at the beginning of the axis that are in the store already.
+    The first `seeds_before` seeds of the axis are in the store already.
     """
     nodes = node_documents(study.layout)
     for axis, part, values in iter_coordinates(study, seeds_before):
@@ -97,11 +96,7 @@ def _describe(study: StudyStore) -> Document:
 
 
 def check_study(study: StudyStore) -> None:
-    """Check a study that is to be written by the rules for one that is read.
-
-    Raises:
-      ValueError: saying what is wrong.
-    """
+    """Check a study that is to be written by the rules for one that is read."""
     try:
         _parse(study.store, study.name, json.loads(json.dumps(_describe(study))))
     except ValueError as error:
@@ -109,11 +104,7 @@ def check_study(study: StudyStore) -> None:
 
 
 def find_study(where: StoreLocation, *, read_only: bool = True) -> StudyStore:
-    """Return the study in a folder, at a URL, or in a store of zarr.
-
-    Raises:
-      StoreError: if there is none, or its metadata do not fit together.
-    """
+    """Return the study in a folder, at a URL, or in a store of zarr; without one, raise a StoreError."""
     store, name = open_zarr(where, read_only=read_only)
     study = read_manifest(store, name)
     if study is None:
@@ -157,11 +148,8 @@ def read_manifest(store: Store, name: str) -> StudyStore | None:
 
 def _has_foreign_files(folder: Path) -> bool:
     """Return whether a folder holds files that the beginnings of a study do not."""
-    ours = ("c.", ".")
-    return any(
-        path.is_file() and path.name != MANIFEST and not path.name.startswith(ours) and path.parent.name != CLAIMS
-        for path in folder.rglob("*")
-    )
+    files = (path for path in folder.rglob("*") if path.name != MANIFEST and path.parent.name != CLAIMS)
+    return any(path.is_file() and not path.name.startswith(("c.", ".")) for path in files)
 
 
 def _parse(store: Store, name: str, described: Document) -> StudyStore:
@@ -232,17 +220,14 @@ def find_damaged_nodes(study: StudyStore) -> list[str]:
 
     Only tools that open an array by itself read these.
     """
-    expected = json.loads(json.dumps(node_documents(study.layout)))
-    return [path for path, document in expected.items() if _read_json(study.store, path) != document]
-
-
-def _read_json(store: Store, path: str) -> Any:
-    """Return the metadata of an array or a group, or None if they are damaged or missing."""
-    content = read_bytes(store, f"{path}/{MANIFEST}")
-    try:
-        return None if content is None else json.loads(content)
-    except (ValueError, RecursionError):
-        return None
+    damaged = []
+    for path, document in json.loads(json.dumps(node_documents(study.layout))).items():
+        content, found = read_bytes(study.store, f"{path}/{MANIFEST}"), None
+        with suppress(ValueError, RecursionError):
+            found = json.loads(content or b"null")
+        if found != document:
+            damaged.append(path)
+    return damaged
 
 
 def _write_json(store: Store, key: str, document: Document) -> None:

@@ -88,8 +88,7 @@ def _read_full(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
 def read_outcomes(study: StudyStore, shard: int, chunks: ChunkKeys) -> np.ndarray:
     """Return the outcomes of the members of a shard, MISSING_OUTCOME of those that are not committed.
 
-    Raises:
-      StoreError: also if a file of committed members is missing among the chunks in the store.
+    It is a StoreError, too, if a file of committed members is not among the chunks in the store.
     """
     layout, outcome = study.layout, study.layout.outcome
     if layout.chunk_key(outcome, shard) not in chunks[outcome]:
@@ -109,7 +108,7 @@ def iter_outcomes(
         yield shard, read_outcomes(study, shard, chunks)
 
 
-def committed_members(study: StudyStore, shard: int) -> np.ndarray:
+def find_committed(study: StudyStore, shard: int) -> np.ndarray:
     """Return which members of a shard are committed."""
     return read_shard(study, study.layout.outcome, shard) != MISSING_OUTCOME
 
@@ -121,7 +120,7 @@ def commit_shard(
     values: Mapping[str, np.ndarray],
     is_ours: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Write the results of members of a shard, beside those that are committed already.
+    """Write the results of members of a shard, beside those that are committed already; return whether it could.
 
     The outcomes come last: a member is committed once its outcome is in the store, which is one atomic step for
     all of them. Doing it again changes nothing.
@@ -131,9 +130,6 @@ def commit_shard(
       trained: which members, in the shape of the shard's region.
       values: of each variable, (members, *shape).
       is_ours: called before each step; False if this process may not write any more, which ends it.
-
-    Returns:
-      Whether it was committed.
     """
     layout, outcome = study.layout, study.layout.outcome
     new = np.zeros(layout.shard_shape, bool)
