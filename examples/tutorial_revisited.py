@@ -61,6 +61,7 @@ from matplotlib.figure import Figure
 
 import xorjax as xj
 from xorjax.reports.published import TUTORIAL_RUNS
+from xorjax.reports.tables import split_percent
 from xorjax.statistics import arrays as statistics
 from xorjax.statistics import outcomes
 
@@ -122,10 +123,10 @@ def attractors(results: xj.Result) -> list[tuple[str, float, int]]:
     ended_as = outcomes.classify_outcomes(results.predictions, xj.xor().y)
     total, found = len(ended_as), []
     print("\nWhat the networks at 0.01 ended as, and the commonest outputs for 00, 01, 10, 11")
-    for each in classes:
+    for each, percent in zip(classes, split_percent([each.number for each in classes]), strict=True):
         first = int(np.argmax(ended_as == outcomes.CLASSES.index(each.name)))
         found.append((each.name, each.number / total, first))
-        print(f"{each.number / total:>7.2%}  {each.name:<42} {next(iter(each.patterns))}")
+        print(f"{percent:>8}  {each.name:<42} {next(iter(each.patterns))}")
     return found
 
 

@@ -16,7 +16,7 @@ TINY = {
     "xor_from_scratch": (["--seeds", "20", "--epochs", "50"], r"20 networks, 50 epochs: 0\.0 % classify all four"),
     "tutorial_revisited": (
         ["--seeds", "50", "--epochs", "2000", "--swept-seeds", "30"],
-        r"its reader, as posted +0\.144 +100\.00 % .* 2 +of +2,000 epochs +[6-9]\d\.\d% .*\d%  all at ½",
+        r"its reader, as posted +0\.144 +100\.00 % .* 2 +of +2,000 epochs +[6-9]\d\.\d% .*\d %  all at ½",
     ),
     "initial_conditions": (
         ["--seeds", "20", "--epochs", "400", "--size", "16", "--slice-epochs", "100"],
