@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 
 class Program(NamedTuple):
@@ -291,6 +292,7 @@ PROGRAMS: dict[str, Program] = {
     "checkpoint": Program(
         lambda x, w: jax.checkpoint(lambda w: jnp.tanh(w @ x).sum())(w), (F(2), F(2, 2)), exact=False
     ),
+    "named for a checkpoint": Program(lambda x: checkpoint_name(x * 2, "doubled") + x, (F(3),), exact=False),
     "own derivative, forward": Program(
         lambda x, i: own_slope(x, i.astype(jnp.float32)) + jax.nn.relu(x) + jax.nn.silu(x),
         (F(3), Integer(3)),

@@ -187,7 +187,7 @@ class ScalarInterpreter:
                 pieces.append(np.asarray([e], aval.dtype))
         return lax.reshape(lax.concatenate(pieces, 0), aval.shape)
 
-    def emit(self, name: str, operation: Callable[..., Any], *operands: Number, **params: Any) -> Number:
+    def emit(self, name: str, operation: Callable[..., Any], /, *operands: Number, **params: Any) -> Number:
         """Add one scalar operation to the program, unless its result is known, simpler, or there already.
 
         Args:
