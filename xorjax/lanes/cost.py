@@ -43,13 +43,9 @@ class Explanation(NamedTuple):
 
 
 def plan_lanes(closed: AnyJaxpr, depth: Literal["auto"] | Depth = "auto") -> Explanation:
-    """Return the depth and the block size for a program of one member.
+    """Return the depth, unless it is given, and the block size for a program of one member.
 
     Both follow from the program alone, never from the number of members, so that no member's bits depend on it.
-
-    Args:
-      closed: the program of one member.
-      depth: "auto", or the depth to use.
     """
     operations, n_elements = bound_operations(closed, largest=inf), count_elements(closed)
     chosen, why = _choose_depth(operations) if depth == "auto" else (depth, "as asked")

@@ -1,10 +1,10 @@
 """Jaxprs as the interpreters of `lanes` read them, and all differences between JAX's versions.
 
-`jax.extend` is imported only where it is needed, because it imports Pallas.
+The protocols stand for JAX's own classes, which have no complete types. `jax.extend` is imported only where it is
+needed, because it imports Pallas.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax
@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.typing import ArrayLike
 
 if TYPE_CHECKING:
     from jax.extend.core import ClosedJaxpr
@@ -26,9 +25,6 @@ Params = dict[str, Any]  # the static parameters of an equation
 INLINED = ("closed_call", "eval_jaxpr", "jit", "pjit")
 CHECKPOINTS = ("checkpoint", "remat", "remat2")
 HAS_FUSION_EMITTERS_OPTION = jax.__version_info__ < (0, 11)  # of XLA's compiler for CPUs
-
-
-# What the interpreters use of JAX's own classes, which have no complete types.
 
 
 @runtime_checkable
@@ -47,54 +43,32 @@ class Aval(Protocol):
 class Variable(Protocol):
     """A variable or a literal of a jaxpr."""
 
-    @property
-    def aval(self) -> Any: ...  # an `Aval`, but for tokens and references
-
-
-@runtime_checkable
-class Context(Protocol):
-    """The settings that an equation was traced under."""
-
-    @property
-    def manager(self) -> AbstractContextManager[None]: ...
+    aval: Any  # an `Aval`, but for tokens and references
 
 
 @runtime_checkable
 class Equation(Protocol):
     """A primitive, its operands and its results."""
 
-    @property
-    def primitive(self) -> Any: ...
-    @property
-    def params(self) -> Params: ...
-    @property
-    def invars(self) -> Sequence[Variable]: ...
-    @property
-    def outvars(self) -> Sequence[Variable]: ...
-    @property
-    def ctx(self) -> Context: ...
-    @property
-    def effects(self) -> set[object]: ...
+    primitive: Any
+    params: Params
+    invars: Sequence[Variable]
+    outvars: Sequence[Variable]
+    ctx: Any  # `ctx.manager` restores the settings that the equation was traced under
+    effects: set[object]
 
 
 @runtime_checkable
 class Jaxpr(Protocol):
     """A program: equations from the inputs to the outputs."""
 
-    @property
-    def constvars(self) -> Sequence[Variable]: ...
-    @property
-    def invars(self) -> Sequence[Variable]: ...
-    @property
-    def eqns(self) -> Sequence[Equation]: ...
-    @property
-    def outvars(self) -> Sequence[Variable]: ...
+    constvars: Sequence[Variable]
+    invars: Sequence[Variable]
+    eqns: Sequence[Equation]
+    outvars: Sequence[Variable]
 
 
 AnyJaxpr = ClosedJaxpr | Jaxpr
-
-
-# Settings.
 
 
 def platform() -> str:
@@ -111,9 +85,6 @@ def trace_context() -> tuple[Hashable, ...]:
     promotion = "numpy_dtype_promotion", "numpy_rank_promotion"
     config = tuple(getattr(jax.config, f"jax_{name}") for name in (*arithmetic, *promotion))
     return (*config, platform(), jax.sharding.get_abstract_mesh())
-
-
-# Reading.
 
 
 def open_jaxpr(jaxpr: AnyJaxpr) -> tuple[Jaxpr, Sequence[Any]]:
@@ -137,13 +108,17 @@ def sub_jaxprs(eqn: Equation) -> list[AnyJaxpr]:
     return [v for v in values if hasattr(v, "eqns") or hasattr(v, "jaxpr")]
 
 
+def iter_equations(jaxpr: AnyJaxpr) -> Iterator[Equation]:
+    """Yield the equations of a jaxpr, each after those of its inner jaxprs."""
+    for eqn in open_jaxpr(jaxpr)[0].eqns:
+        for inner in sub_jaxprs(eqn):
+            yield from iter_equations(inner)
+        yield eqn
+
+
 def primitive_names(jaxpr: AnyJaxpr) -> set[str]:
     """Return the names of all primitives in a jaxpr, at every level."""
-    names = set()
-    for eqn in open_jaxpr(jaxpr)[0].eqns:
-        names.add(eqn.primitive.name)
-        names.update(*map(primitive_names, sub_jaxprs(eqn)))
-    return names
+    return {eqn.primitive.name for eqn in iter_equations(jaxpr)}
 
 
 def scan_counts(params: Params) -> tuple[int, int]:
@@ -159,21 +134,18 @@ def is_literal(v: Variable) -> bool:
     return hasattr(v, "val")
 
 
-def literal_value(v: Any) -> np.ndarray:
-    """Return the value of a literal."""
-    return np.asarray(v.val, v.aval.dtype)
-
-
 def as_known(x: Any) -> Any:
     """Convert a constant to a NumPy array; return tracers, keys and arrays of objects as they are."""
-    if isinstance(x, Tracer) or (isinstance(x, np.ndarray) and x.dtype == object):
-        return x
-    if jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
+    are_objects = isinstance(x, np.ndarray) and x.dtype == object
+    if isinstance(x, Tracer) or are_objects or jnp.issubdtype(jnp.result_type(x), jax.dtypes.extended):
         return x
     return np.asarray(x)
 
 
-# Running.
+def replace_where(flags: Sequence[bool], news: Iterable[Any], values: Iterable[Any]) -> list[Any]:
+    """Return `values`, with those whose flag is True replaced by `news`, in order."""
+    rest = iter(news)
+    return [next(rest) if flag else value for value, flag in zip(values, flags, strict=True)]
 
 
 def bind_equation(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
@@ -182,6 +154,23 @@ def bind_equation(eqn: Equation, arrays: Sequence[Any]) -> Sequence[Any]:
     subfuns, params = params if isinstance(params, tuple) else ((), params)
     outs = eqn.primitive.bind(*subfuns, *arrays, **params)
     return outs if eqn.primitive.multiple_results else [outs]
+
+
+def evaluate_jaxpr(
+    jaxpr: AnyJaxpr, inputs: Sequence[Any], run: Callable[[Equation, list[Any]], Sequence[Any]]
+) -> list[Any]:
+    """Return the outputs of a jaxpr, from its constants and arguments; `run` evaluates an equation."""
+    jaxpr, _ = open_jaxpr(jaxpr)
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+
+    def read(v: Any) -> Any:
+        return np.asarray(v.val, v.aval.dtype) if is_literal(v) else values[v]
+
+    for eqn in jaxpr.eqns:
+        with eqn.ctx.manager:
+            outs = run(eqn, list(map(read, eqn.invars)))
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return list(map(read, jaxpr.outvars))
 
 
 def as_function(closed: ClosedJaxpr) -> Callable[..., list[Array]]:
@@ -217,39 +206,3 @@ def outlined_call(fn: Callable[..., Any], *args: Any, native: bool = False) -> A
 
     with set_xla_metadata(inlineable="false", xla_cpu_small_call=str(native).lower()):
         return jax.jit(body)(*args)
-
-
-# The derivative of an equation that has a rule of its own. Only floating-point operands have tangents.
-
-
-def _are_floats(eqn: Equation) -> list[bool]:
-    return [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.invars]
-
-
-def real_tangents(eqn: Equation, primals: Sequence[ArrayLike], tangents: Sequence[ArrayLike]) -> tuple[Any, Any]:
-    """Return the primals, and the tangents of the floating-point operands."""
-    return list(primals), [t for t, is_float in zip(tangents, _are_floats(eqn), strict=True) if is_float]
-
-
-def equation_jvp(eqn: Equation, primals: Sequence[Array], tangents: Sequence[Array]) -> tuple[Any, Any]:
-    """Return the results and their tangents, from all primals and the tangents of the floating-point ones."""
-    are_floats = _are_floats(eqn)
-
-    def apply(*floats: Array) -> Sequence[Array]:
-        rest = iter(floats)
-        operands = [next(rest) if is_float else x for x, is_float in zip(primals, are_floats, strict=True)]
-        return bind_equation(eqn, operands)
-
-    return jax.jvp(apply, [x for x, is_float in zip(primals, are_floats, strict=True) if is_float], tangents)
-
-
-def real_cotangents(eqn: Equation, pullback: Callable[..., Any], cotangents: Sequence[Array]) -> list[Array]:
-    """Return the cotangents of the floating-point operands, from those of the results."""
-    slopes = pullback(cotangents)
-    return [slope for slope, is_float in zip(slopes, _are_floats(eqn), strict=True) if is_float]
-
-
-def fill_nones(eqn: Equation, slopes: Sequence[Array]) -> tuple[Array | None, ...]:
-    """Return cotangents of all operands: those of the floating-point ones, and None for the others."""
-    rest = iter(slopes)
-    return tuple(next(rest) if is_float else None for is_float in _are_floats(eqn))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import compress
 from typing import Any, Literal
 
 import jax
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from xorjax.lanes.jaxprs import as_function, outlined_call, platform, primitive_names
+from xorjax.lanes.jaxprs import as_function, outlined_call, platform, primitive_names, replace_where
 from xorjax.lanes.scalar.elementwise import ELEMENTWISE
 
 Depth = Literal["scalar", "array", "vmap"]
@@ -54,12 +55,9 @@ def _call_native(run: Run, leaves: Sequence[Array]) -> list[Array]:
     are_full = [leaf.size > 0 for leaf in leaves]
 
     def run_and_return(*present: Array) -> tuple[list[Array], list[Array]]:
-        rest = iter(present)
-        given = [next(rest) if is_full else leaf for leaf, is_full in zip(leaves, are_full, strict=True)]
-        return run(*given), [leaf.reshape(-1)[:1] for leaf in present]
+        return run(*replace_where(are_full, present, leaves)), [leaf.reshape(-1)[:1] for leaf in present]
 
-    present = [leaf for leaf, is_full in zip(leaves, are_full, strict=True) if is_full]
-    both = outlined_call(run_and_return, *present, native=True)
+    both = outlined_call(run_and_return, *compress(leaves, are_full), native=True)
     return lax.optimization_barrier(both)[0]
 
 
@@ -68,8 +66,6 @@ def _differentiate_plain(plain: Run, primals: Sequence[Array], tangents: Sequenc
     are_moving = [not isinstance(t, SymbolicZero) for t in tangents]
 
     def run_moving(*moving: Array) -> list[Array]:
-        rest = iter(moving)
-        return plain(*(next(rest) if moves else x for x, moves in zip(primals, are_moving, strict=True)))
+        return plain(*replace_where(are_moving, moving, primals))
 
-    moving, along = ([x for x, moves in zip(xs, are_moving, strict=True) if moves] for xs in (primals, tangents))
-    return jax.jvp(run_moving, moving, along)
+    return jax.jvp(run_moving, list(compress(primals, are_moving)), list(compress(tangents, are_moving)))

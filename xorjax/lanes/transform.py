@@ -8,6 +8,7 @@ its axes and trees, and the blocks of lanes.
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial, wraps
+from itertools import compress
 from typing import Any, Literal
 
 import jax
@@ -17,8 +18,9 @@ from jax import Array, lax
 from xorjax.lanes.arrays.mapped import find_mapped_results
 from xorjax.lanes.arrays.values import Mapped, broadcast_lanes
 from xorjax.lanes.cost import Explanation, plan_lanes
-from xorjax.lanes.depths import MemberProgram, find_traced_consts, run_program
-from xorjax.lanes.jaxprs import ClosedJaxpr, outlined_call, platform, primitive_names
+from xorjax.lanes.depths import MemberProgram, find_traced_consts, run_lanes
+from xorjax.lanes.jaxprs import ClosedJaxpr, outlined_call, platform, primitive_names, replace_where
+from xorjax.lanes.native import run_native
 
 DEPTHS = ("auto", "scalar", "array")
 CALLBACKS = frozenset(("ffi_call", "pure_callback"))  # not to be called for members that only pad a block
@@ -122,8 +124,12 @@ def _can_pad(closed: ClosedJaxpr) -> bool:
 
 def _run_in_blocks(program: MemberProgram, leaves: Sequence[Array], n_lanes: int, size: int) -> list[Array]:
     """Run a program in blocks of `size` lanes, all by the same code, so with the same bits in any block."""
+
+    def run_size(size: int, *args: Array) -> list[Array]:
+        return run_native(partial(run_lanes, program, size), program.depth, *args)
+
     if n_lanes == 0:
-        return run_program(program, 0, *leaves)
+        return run_size(0, *leaves)
     n_blocks = -(-n_lanes // size)
 
     def pad(leaf: Array) -> Array:
@@ -134,11 +140,10 @@ def _run_in_blocks(program: MemberProgram, leaves: Sequence[Array], n_lanes: int
         return jnp.concatenate([leaf, extra], -1)
 
     def run_block(mapped: Sequence[Array]) -> list[Array]:
-        rest = iter(mapped)
-        args = [next(rest) if is_mapped else x for x, is_mapped in zip(leaves, program.are_mapped, strict=True)]
-        return outlined_call(partial(run_program, program, size), *args)
+        args = replace_where(program.are_mapped, mapped, leaves)
+        return outlined_call(partial(run_size, size), *args)
 
-    mapped = [pad(leaf) for leaf, is_mapped in zip(leaves, program.are_mapped, strict=True) if is_mapped]
+    mapped = list(map(pad, compress(leaves, program.are_mapped)))
     if n_blocks == 1:
         outs = run_block(mapped)
     else:
@@ -174,12 +179,8 @@ class _Call:
         try:
             in_axes_tuple = tuple(in_axes) if isinstance(in_axes, list) else in_axes  # as `jax.vmap` does
             axes = [*_broadcast_axes(in_axes_tuple, args), *_broadcast_axes(0, kwargs)]
-            axes = [
-                None if axis is None else range(leaf.ndim)[axis] for leaf, axis in zip(leaves, axes, strict=True)
-            ]
-            (self.n_lanes,) = {
-                leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None
-            }
+            axes = [a if a is None else range(leaf.ndim)[a] for leaf, a in zip(leaves, axes, strict=True)]
+            (self.n_lanes,) = {leaf.shape[a] for leaf, a in zip(leaves, axes, strict=True) if a is not None}
         except (ValueError, TypeError, IndexError):
             jax.eval_shape(jax.vmap(fn, in_axes), *args, **kwargs)  # raises an error that says what is wrong
             raise
@@ -202,25 +203,20 @@ class _Call:
 
     def lane_leaves(self) -> list[Array]:
         """Return the arguments, with the lanes last in those that are mapped."""
-        return [
-            leaf if axis is None else jnp.moveaxis(leaf, axis, -1)
-            for leaf, axis in zip(self._leaves, self._axes, strict=True)
-        ]
+        each = zip(self._leaves, self._axes, strict=True)
+        return [leaf if axis is None else jnp.moveaxis(leaf, axis, -1) for leaf, axis in each]
 
     def unflatten(self, outs: Sequence[Array], axes: Sequence[int | None]) -> Any:
         """Return the results in their pytree, with the members along these axes."""
-        members = jax.tree.leaves(self.out_shapes)
+        members, tree = jax.tree.flatten(self.out_shapes)
 
-        def place(out: Array, is_lane: bool, shape: Sequence[int], axis: int | None) -> Array:
+        def place(out: Array, is_lane: bool, member: jax.ShapeDtypeStruct, axis: int | None) -> Array:
             if axis is None:
                 return out
-            return jnp.moveaxis(broadcast_lanes(self.n_lanes, Mapped(out) if is_lane else out, shape), -1, axis)
+            value = Mapped(out) if is_lane else out
+            return jnp.moveaxis(broadcast_lanes(self.n_lanes, value, member.shape), -1, axis)
 
-        placed = [
-            place(out, is_lane, member.shape, axis)
-            for out, is_lane, member, axis in zip(outs, self.are_lanes, members, axes, strict=True)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(self.out_shapes), placed)
+        return jax.tree.unflatten(tree, map(place, outs, self.are_lanes, members, axes))
 
 
 def _drop_axis(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:

@@ -20,9 +20,9 @@ from xorjax.ensembles.members import GENERATOR
 from xorjax.lanes.jaxprs import trace_context
 from xorjax.lanes.kernel import launch
 from xorjax.lanes.kernel.backends import KernelBackend
+from xorjax.lanes.scalar.objects import MAX_ELEMENTS
 from xorjax.lanes.scalar.random import is_default_key
 from xorjax.lanes.scalar.transform import bound_operations
-from xorjax.lanes.scalar.values import MAX_ELEMENTS
 from xorjax.training.problem import HParams
 from xorjax.training.trainer import State, Trainer
 from xorjax.training.updates import EpochMetrics

@@ -1,26 +1,19 @@
 """The interpreter of jaxprs that keeps arrays, with the lanes as their last axis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xorjax.lanes.arrays.control_flow import CONTROL_FLOW
 from xorjax.lanes.arrays.products import PRODUCT_RULES
 from xorjax.lanes.arrays.reuse import RECOMPUTED, Materializer, count_uses
 from xorjax.lanes.arrays.rules import ARRAY_RULES
-from xorjax.lanes.arrays.values import Mapped, Rule, Value, broadcast_lanes, to_array
-from xorjax.lanes.jaxprs import (
-    AnyJaxpr,
-    Aval,
-    Variable,
-    bind_equation,
-    is_literal,
-    literal_value,
-    open_jaxpr,
-)
+from xorjax.lanes.arrays.values import LaneAval, Mapped, Rule, Value, broadcast_lanes, to_array
+from xorjax.lanes.control_flow import CONTROL_FLOW
+from xorjax.lanes.jaxprs import AnyJaxpr, Equation, Variable, bind_equation, evaluate_jaxpr, open_jaxpr
 
 RULES: dict[str, Rule] = {**ARRAY_RULES, **PRODUCT_RULES, **CONTROL_FLOW}
 
@@ -35,12 +28,7 @@ class LaneInterpreter(Materializer):
     """
 
     def __init__(self, n: int, is_native: bool = False):
-        """Create an interpreter.
-
-        Args:
-          n: the number of lanes.
-          is_native: whether the result becomes a native function, in which reused values are materialized.
-        """
+        """Create an interpreter; in a native function (`is_native`), reused values are materialized."""
         super().__init__()
         self.n = n
         self._is_native = is_native
@@ -51,42 +39,53 @@ class LaneInterpreter(Materializer):
 
     def evaluate(self, jaxpr: AnyJaxpr, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
         """Return the outputs of an open jaxpr."""
-        jaxpr, _ = open_jaxpr(jaxpr)
-        env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+        n_uses = count_uses(open_jaxpr(jaxpr)[0]) if self._is_native else {}
+        return evaluate_jaxpr(jaxpr, [*consts, *args], partial(self._run_equation, n_uses))
 
-        def read(v: Variable) -> Value:
-            return literal_value(v) if is_literal(v) else env[v]
+    def _run_equation(
+        self, n_uses: Mapping[Variable, int], eqn: Equation, operands: Sequence[Value]
+    ) -> Sequence[Value]:
+        if not any(isinstance(x, Mapped) for x in operands):
+            return bind_equation(eqn, operands)
+        rule = RULES.get(eqn.primitive.name)
+        outs = NotImplemented if rule is None else rule(self, eqn, *operands)
+        if outs is NotImplemented:
+            axes = [-1 if isinstance(x, Mapped) else None for x in operands]
+            run = jax.vmap(lambda *xs: list(bind_equation(eqn, xs)), axes, -1, axis_size=self.n)
+            return [Mapped(out) for out in run(*map(to_array, operands))]
+        if self._is_native and rule is not None and eqn.primitive.name in RECOMPUTED:
+            return [self.materialize_if_reused(n_uses[eqn.outvars[0]], rule, eqn, operands, outs[0])]
+        return outs
 
-        n_uses = count_uses(jaxpr) if self._is_native else {}
-        for eqn in jaxpr.eqns:
-            operands = [read(v) for v in eqn.invars]
-            with eqn.ctx.manager:
-                if not any(isinstance(x, Mapped) for x in operands):
-                    outs = bind_equation(eqn, operands)
-                else:
-                    rule = RULES.get(eqn.primitive.name)
-                    outs = NotImplemented if rule is None else rule(self, eqn, *operands)
-                    if outs is NotImplemented:
-                        outs = self._apply_vmap(lambda *arrays, eqn=eqn: bind_equation(eqn, arrays), operands)
-                    elif self._is_native and rule is not None and eqn.primitive.name in RECOMPUTED:
-                        outs = [self.materialize_if_reused(n_uses[eqn.outvars[0]], rule, eqn, operands, outs[0])]
-            env.update(zip(eqn.outvars, outs, strict=True))
-        return [read(v) for v in jaxpr.outvars]
-
-    def _apply_vmap(self, fn: Callable[..., Sequence[Array]], operands: Sequence[Value]) -> list[Mapped]:
-        axes = [-1 if isinstance(x, Mapped) else None for x in operands]
-        run = jax.vmap(lambda *xs: list(fn(*xs)), in_axes=axes, out_axes=-1, axis_size=self.n)
-        return [Mapped(out) for out in run(*map(to_array, operands))]
-
-    def to_arrays(self, values: Sequence[Value], avals: Sequence[Aval], are_mapped: Sequence[bool]) -> list[Array]:
-        """Return values as arrays, for example for the carry of a loop.
-
-        Args:
-          values: the values.
-          avals: their abstract values, of one member.
-          are_mapped: which arrays have lanes; those of mapped values must.
-        """
-        return [
-            broadcast_lanes(self.n, x, aval.shape) if is_mapped else jnp.asarray(x)
-            for x, aval, is_mapped in zip(values, avals, are_mapped, strict=True)
+    def apply(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Return `fn(*args)` for pytrees of mapped values; the results are mapped."""
+        values, tree = jax.tree.flatten(args, is_leaf=lambda x: isinstance(x, Mapped))
+        members = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in values])
+        closed, out_shapes = jax.make_jaxpr(fn, return_shape=True)(*members)
+        outs = self.evaluate(*open_jaxpr(closed), values)
+        arrays = [
+            Mapped(broadcast_lanes(self.n, x, v.aval.shape))
+            for x, v in zip(outs, open_jaxpr(closed)[0].outvars, strict=True)
         ]
+        return jax.tree.unflatten(jax.tree.structure(out_shapes), arrays)
+
+    def share(self, values: Sequence[Value]) -> Sequence[Value]:
+        """Return values for the bodies of loops to use."""
+        return values
+
+    def flatten(self, values: Sequence[Value], avals: Sequence[LaneAval]) -> list[Array]:
+        """Return values as arrays of these types, for example for the carry of a loop."""
+        return [
+            broadcast_lanes(self.n, x, aval.shape) if aval.is_mapped else jnp.asarray(x)
+            for x, aval in zip(values, avals, strict=True)
+        ]
+
+    def unflatten(self, leaves: Sequence[Array], avals: Sequence[LaneAval]) -> list[Value]:
+        """Return arrays of these types as values."""
+        return [Mapped(x) if aval.is_mapped else x for x, aval in zip(leaves, avals, strict=True)]
+
+    assemble_all = stack_rows = unflatten  # arrays are not split
+
+    def split_rows(self, values: Sequence[Value], avals: Sequence[LaneAval]) -> list[Array]:
+        """Return arrays to scan over: their first axis is not that of the lanes."""
+        return list(map(to_array, values))

@@ -4,6 +4,7 @@ With the lanes last, XLA's own products and reductions are slow, while sums of s
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 
 import jax.numpy as jnp
@@ -27,30 +28,26 @@ def _dot_general(lanes: Interpreter, eqn: Equation, lhs: Value, rhs: Value) -> R
         return NotImplemented
     dtype = jnp.float32 if is_half_precision(out.aval.dtype) else out.aval.dtype
 
-    def arrange(
-        x: Value, shape: Sequence[int], batch: Sequence[int], contract: Sequence[int]
-    ) -> tuple[Array, int, int]:
-        """Return (contracted, batch, free[, lanes]), each of them flat, and the sizes of batch and free."""
+    def arrange(x: Value, shape: Sequence[int], batch: Sequence[int], contract: Sequence[int]) -> Array:
+        """Return (contracted, batch, free[, lanes]), each of them flat."""
         free = [axis for axis in range(len(shape)) if axis not in (*batch, *contract)]
         order = (*contract, *batch, *free)
-        n_batch, n_free = prod(shape[axis] for axis in batch), prod(shape[axis] for axis in free)
+        sizes = [prod(shape[axis] for axis in axes) for axes in (contract, batch, free)]
         array = jnp.asarray(to_array(x)).astype(dtype)
         ends = (lanes.n,) if isinstance(x, Mapped) else ()
         array = lax.transpose(array, (*order, len(shape)) if ends else order)
-        return lax.reshape(array, (n_terms, n_batch, n_free, *ends)), n_batch, n_free
+        return lax.reshape(array, (*sizes, *ends))
 
     lhs, rhs = lanes.materialize(lhs), lanes.materialize(rhs)
-    left, n_batch, n_rows = arrange(lhs, lhs_shape, lhs_batch, lhs_contract)
-    right, _, n_columns = arrange(rhs, rhs_shape, rhs_batch, rhs_contract)
-    full = (n_batch, n_rows, n_columns, lanes.n)
+    left = arrange(lhs, lhs_shape, lhs_batch, lhs_contract)
+    right = arrange(rhs, rhs_shape, rhs_batch, rhs_contract)
+    full = (*left.shape[1:3], right.shape[2], lanes.n)
 
     def factor(x: Array, k: int, axes: tuple[int, int]) -> Array:
         part = lax.index_in_dim(x, k, axis=0, keepdims=False)
         return lax.broadcast_in_dim(part, full, (*axes, 3)[: part.ndim])
 
-    total = factor(left, 0, (0, 1)) * factor(right, 0, (0, 2))
-    for k in range(1, n_terms):
-        total = total + factor(left, k, (0, 1)) * factor(right, k, (0, 2))
+    total = reduce(lax.add, (factor(left, k, (0, 1)) * factor(right, k, (0, 2)) for k in range(n_terms)))
     return [Mapped(lax.reshape(total, (*out.aval.shape, lanes.n)).astype(out.aval.dtype))]
 
 
@@ -69,10 +66,8 @@ def _reduction(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
         return keep_axes(lanes, eqn, x)
     is_half = is_half_precision(dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
     _, operation = REDUCTIONS[eqn.primitive.name]
-    total, *rest = _collect_terms(lanes, Mapped(x.array.astype(jnp.float32)) if is_half else x, axes)
-    for term in rest:
-        total = operation(total, term)
-    return [Mapped(total.astype(dtype))]
+    terms = _collect_terms(lanes, Mapped(x.array.astype(jnp.float32)) if is_half else x, axes)
+    return [Mapped(reduce(operation, terms).astype(dtype))]
 
 
 def _argmax_or_argmin(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
@@ -91,7 +86,6 @@ def _argmax_or_argmin(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
 
 PRODUCT_RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCTIONS, _reduction),
-    "argmax": _argmax_or_argmin,
-    "argmin": _argmax_or_argmin,
+    **dict.fromkeys(("argmax", "argmin"), _argmax_or_argmin),
     "dot_general": _dot_general,
 }

@@ -86,27 +86,21 @@ class Materializer:
         return self._materialized[key]
 
     def _recompute(self, x: Value) -> Value:
-        if not isinstance(x, Mapped):
+        key = id(x.array) if isinstance(x, Mapped) else None
+        if key in self._materialized:
+            return self._materialized[key]
+        if key not in self._recipes:
             return x
-        if id(x.array) in self._materialized:
-            return self._materialized[id(x.array)]
-        recipe = self._recipes.get(id(x.array))
-        if recipe is None:
-            return x
+        recipe = self._recipes[key]
         with recipe.eqn.ctx.manager:
             return recipe.rule(self, recipe.eqn, *map(self._recompute, recipe.operands))[0]
 
     def materialize_if_reused(
         self, n_uses: int, rule: Rule, eqn: Equation, operands: Sequence[Value], out: Value
     ) -> Value:
-        """Record the recipe of a result, and materialize it if XLA would recompute too much for its uses.
+        """Record how a rule computed a result, and materialize it if XLA would recompute too much.
 
-        Args:
-          n_uses: how often each element is used.
-          rule: the rule that computed the result.
-          eqn: its equation.
-          operands: its operands.
-          out: the result.
+        `n_uses` tells how often each element is used.
         """
         name = eqn.primitive.name
         ids = [id(x.array) for x in operands if isinstance(x, Mapped)]

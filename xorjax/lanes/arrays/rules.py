@@ -1,31 +1,29 @@
 """Rules for elementwise primitives, for structure, indexing and sorting: each has the lanes as one more axis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from xorjax.lanes.arrays.values import (
-    Interpreter,
-    Mapped,
-    Results,
-    Rule,
-    Value,
-    broadcast_lanes,
-    choose_array,
-    emit_array,
-    to_array,
-)
-from xorjax.lanes.jaxprs import Equation
+from xorjax.lanes.arrays.values import Interpreter, Mapped, Results, Rule, Value, broadcast_lanes, to_array
+from xorjax.lanes.jaxprs import Equation, Params
 from xorjax.lanes.scalar.elementwise import ELEMENTWISE, has_known_base, power
-from xorjax.lanes.scalar.indexing import (
-    is_sortable,
-    make_row_less,
-    match_row_gather,
-    pick_row,
-    sort_by_exchanges,
-)
+from xorjax.lanes.scalar.indexing import is_sortable, make_row_less, match_row_gather, pick_row, sort_by_exchanges
+
+
+def emit_array(name: str, operation: Callable[..., Any], *operands: Any) -> Any:
+    """Apply an operation to arrays of one shape, as the scalar interpreter's `emit` does to scalars."""
+    shape = next(x.shape for x in operands if not isinstance(x, np.generic))
+    return operation(*(lax.broadcast(np.asarray(x), shape) if isinstance(x, np.generic) else x for x in operands))
+
+
+def choose_array(condition: Any, yes: Any, no: Any) -> Any:
+    """Return `yes` where the condition holds, else `no`."""
+    if isinstance(condition, np.bool_):
+        return yes if condition else no
+    return emit_array("select_n", lax.select_n, condition, no, yes)
 
 
 def _elementwise(lanes: Interpreter, eqn: Equation, *operands: Value) -> Results:
@@ -53,59 +51,54 @@ def keep_axes(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
     return [Mapped(out) for out in (outs if eqn.primitive.multiple_results else [outs])]
 
 
-# Structure.
-
-
 def _broadcast_operands(lanes: Interpreter, eqn: Equation, operands: Sequence[Value]) -> list[Array]:
     return [broadcast_lanes(lanes.n, x, v.aval.shape) for x, v in zip(operands, eqn.invars, strict=False)]
 
 
-def _broadcast_in_dim(lanes: Interpreter, eqn: Equation, x: Mapped, *dynamic: Value) -> Results:
-    shape, axes = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    return [Mapped(lax.broadcast_in_dim(x.array, (*shape, lanes.n), (*axes, len(shape))))]
+def _broadcast_in_dim(params: Params, x: Array) -> Array:
+    shape, axes = params["shape"], params["broadcast_dimensions"]
+    return lax.broadcast_in_dim(x, (*shape, x.shape[-1]), (*axes, len(shape)))
 
 
-def _reshape(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
-    order = eqn.params["dimensions"]
-    array = x.array if order is None else lax.transpose(x.array, (*order, len(order)))
-    return [Mapped(lax.reshape(array, (*eqn.params["new_sizes"], lanes.n)))]
+def _reshape(params: Params, x: Array) -> Array:
+    order = params["dimensions"]
+    x = x if order is None else lax.transpose(x, (*order, len(order)))
+    return lax.reshape(x, (*params["new_sizes"], x.shape[-1]))
 
 
-def _transpose(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
-    return [Mapped(lax.transpose(x.array, (*eqn.params["permutation"], len(x.shape))))]
+def _slice(params: Params, x: Array) -> Array:
+    strides = params["strides"] or (1,) * (x.ndim - 1)
+    starts, limits = params["start_indices"], params["limit_indices"]
+    return lax.slice(x, (*starts, 0), (*limits, x.shape[-1]), (*strides, 1))
 
 
-def _concatenate(lanes: Interpreter, eqn: Equation, *operands: Value) -> Results:
-    return [Mapped(lax.concatenate(_broadcast_operands(lanes, eqn, operands), eqn.params["dimension"]))]
-
-
-def _stack(lanes: Interpreter, eqn: Equation, *operands: Value) -> Results:
-    return [Mapped(jnp.stack(_broadcast_operands(lanes, eqn, operands), eqn.params["axis"]))]
-
-
-def _tile(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
-    return [Mapped(lax.tile(x.array, (*eqn.params["reps"], 1)))]
-
-
-def _bitcast_convert_type(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
+def _bitcast_convert_type(params: Params, x: Array) -> Array:
     # The primitive may add or remove the last axis, so the lanes go first.
-    lanes_first = lax.bitcast_convert_type(jnp.moveaxis(x.array, -1, 0), eqn.params["new_dtype"])
-    return [Mapped(jnp.moveaxis(lanes_first, 0, -1))]
+    lanes_first = lax.bitcast_convert_type(jnp.moveaxis(x, -1, 0), params["new_dtype"])
+    return jnp.moveaxis(lanes_first, 0, -1)
+
+
+STRUCTURE: dict[str, Callable[..., Array]] = {  # functions of arrays with lanes
+    "bitcast_convert_type": _bitcast_convert_type,
+    "broadcast_in_dim": _broadcast_in_dim,
+    "concatenate": lambda params, *xs: lax.concatenate(xs, params["dimension"]),
+    "reshape": _reshape,
+    "slice": _slice,
+    "stack": lambda params, *xs: jnp.stack(xs, params["axis"]),
+    "tile": lambda params, x: lax.tile(x, (*params["reps"], 1)),
+    "transpose": lambda params, x: lax.transpose(x, (*params["permutation"], x.ndim - 1)),
+}
+
+
+def _structural(lanes: Interpreter, eqn: Equation, *operands: Value) -> Results:
+    arrays = _broadcast_operands(lanes, eqn, operands)
+    return [Mapped(STRUCTURE[eqn.primitive.name](eqn.params, *arrays))]
 
 
 def _pad(lanes: Interpreter, eqn: Equation, x: Value, padding: Value) -> Results:
     if isinstance(padding, Mapped):
         return NotImplemented
     return [Mapped(lax.pad(to_array(x), padding, (*eqn.params["padding_config"], (0, 0, 0))))]
-
-
-def _slice(lanes: Interpreter, eqn: Equation, x: Mapped) -> Results:
-    strides = eqn.params["strides"] or (1,) * len(x.shape)
-    starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
-    return [Mapped(lax.slice(x.array, (*starts, 0), (*limits, lanes.n), (*strides, 1)))]
-
-
-# Indexing and sorting.
 
 
 def _lane_start(starts: Sequence[Value]) -> np.ndarray:
@@ -174,19 +167,12 @@ KEEP_AXES = "cumsum cumprod cummax cummin cumlogsumexp rev split squeeze unstack
 ARRAY_RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
     **dict.fromkeys(KEEP_AXES, keep_axes),
-    "bitcast_convert_type": _bitcast_convert_type,
-    "broadcast_in_dim": _broadcast_in_dim,
-    "concatenate": _concatenate,
+    **dict.fromkeys(STRUCTURE, _structural),
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather,
     "optimization_barrier": _optimization_barrier,
     "pad": _pad,
     "pow": _pow,
-    "reshape": _reshape,
-    "slice": _slice,
     "sort": _sort,
-    "stack": _stack,
-    "tile": _tile,
-    "transpose": _transpose,
 }

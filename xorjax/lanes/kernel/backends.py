@@ -153,15 +153,7 @@ def _approximate(name: str) -> Callable[..., Any]:
 WARP_GROUP = 128
 GPU_WORDS = WORDS | LONG
 
-_TRITON = KernelBackend(
-    "triton",
-    "cuda",
-    (WARP_GROUP,),
-    COMMON | LARGER | TRITON,
-    GPU_WORDS,
-    224,
-    _triton_options,
-)
+_TRITON = KernelBackend("triton", "cuda", (WARP_GROUP,), COMMON | LARGER | TRITON, GPU_WORDS, 224, _triton_options)
 _FAST = _TRITON._replace(
     name="triton, fast",
     primitives=_TRITON.primitives | {"elementwise_inline_asm", "elementwise_inline_asm_p"},

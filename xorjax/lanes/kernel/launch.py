@@ -5,33 +5,32 @@ keeps it in registers until the loop ends, so that only arithmetic limits the sp
 few operations, and each has its own set: see `KernelBackend`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xorjax.lanes.jaxprs import Equation, as_function, is_literal, open_jaxpr, sub_jaxprs
+from xorjax.lanes import jaxprs
+from xorjax.lanes.jaxprs import ClosedJaxpr, is_literal, open_jaxpr
 from xorjax.lanes.kernel.backends import KernelBackend, launch_grid
-from xorjax.lanes.scalar.control_flow import make_leaf_function
 from xorjax.lanes.scalar.interpreter import ScalarInterpreter
 
-if TYPE_CHECKING:  # importing it at run time imports Pallas
-    from jax.extend.core import ClosedJaxpr
 
-
-def scalarize_loop(closed: "ClosedJaxpr", backend: KernelBackend) -> "ClosedJaxpr":
+def scalarize_loop(closed: ClosedJaxpr, backend: KernelBackend) -> ClosedJaxpr:
     """Return the jaxpr of one member as a jaxpr of a vector of members, with a vector for every element.
 
     The last argument of `closed` is the count, int32, which is the same for all members.
     """
-    *in_avals, count_aval = [v.aval for v in open_jaxpr(closed)[0].invars]
+    jaxpr, consts = open_jaxpr(closed)
+    *in_avals, count_aval = jaxprs.get_avals(jaxpr.invars)
 
-    def run_member(elements: Sequence[Array], count: Array) -> list[Array]:
+    def run_member(elements: Sequence[Array], count: Array) -> list[Any]:
         scalars = ScalarInterpreter(assume_finite=True, in_kernel=True, substitutes=backend.substitutes)
-        return make_leaf_function(scalars, closed)([*elements, count])
+        args = scalars.unflatten([*elements, count], [*in_avals, count_aval])
+        return scalars.flatten(scalars.evaluate(jaxpr, consts, args), jaxprs.get_avals(jaxpr.outvars))
 
     mapped = run_member
     for _ in backend.lanes:
@@ -42,9 +41,9 @@ def scalarize_loop(closed: "ClosedJaxpr", backend: KernelBackend) -> "ClosedJaxp
     return jax.make_jaxpr(mapped)(elements, jax.ShapeDtypeStruct((), count_aval.dtype))
 
 
-def unsupported_reason(loop: "ClosedJaxpr", backend: KernelBackend) -> str | None:
+def unsupported_reason(loop: ClosedJaxpr, backend: KernelBackend) -> str | None:
     """Return why a kernel of this backend can't run a loop of vectors, or None if it can."""
-    for eqn in _iter_equations(loop):
+    for eqn in jaxprs.iter_equations(loop):
         name, avals = eqn.primitive.name, [v.aval for v in [*eqn.invars, *eqn.outvars]]
         if name not in backend.primitives:
             return f"{name!r} is not to be had in a kernel ({backend.name})"
@@ -61,14 +60,6 @@ def unsupported_reason(loop: "ClosedJaxpr", backend: KernelBackend) -> str | Non
     return None
 
 
-def _iter_equations(jaxpr: Any) -> Iterator[Equation]:
-    """Yield the equations of a jaxpr, each after those of its inner jaxprs."""
-    for eqn in open_jaxpr(jaxpr)[0].eqns:
-        for inner in sub_jaxprs(eqn):
-            yield from _iter_equations(inner)
-        yield eqn
-
-
 def count_registers(loop: Any, backend: KernelBackend) -> int:
     """Return how many registers of 32 bits a member needs at once, in the order of the program's equations."""
     jaxpr = open_jaxpr(loop)[0]
@@ -83,7 +74,7 @@ def count_registers(loop: Any, backend: KernelBackend) -> int:
     alive = {v: size(v) for v in jaxpr.invars}
     most = sum(alive.values())
     for i, eqn in enumerate(jaxpr.eqns):
-        inner = max((count_registers(body, backend) for body in sub_jaxprs(eqn)), default=0)
+        inner = max((count_registers(body, backend) for body in jaxprs.sub_jaxprs(eqn)), default=0)
         operands = {v for v in eqn.invars if not is_literal(v)}
         most = max(most, inner + sum(n for v, n in alive.items() if v not in operands))
         alive.update({v: size(v) for v in eqn.outvars})
@@ -93,7 +84,7 @@ def count_registers(loop: Any, backend: KernelBackend) -> int:
 
 
 def run_kernel(
-    loop: "ClosedJaxpr",
+    loop: ClosedJaxpr,
     backend: KernelBackend,
     carried: Sequence[Array],
     given: Sequence[Array],
@@ -115,7 +106,7 @@ def run_kernel(
     """
     n_lanes, (n_times,) = prod(backend.lanes), counts.shape
     n_blocks = carried[0].shape[-1] // n_lanes
-    run_loop = as_function(loop)
+    run_loop = jaxprs.as_function(loop)
     n_elements = sum(len(each) for each in carried)
     reported = open_jaxpr(loop)[0].outvars[n_elements:]
 

@@ -1,5 +1,6 @@
 """Rules for elementwise primitives: one scalar operation for each element."""
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,20 +8,16 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.folding import fold, is_foldable
-from xorjax.lanes.scalar.values import (
-    Choose,
-    Emit,
-    Interpreter,
-    Results,
-    Rule,
-    Value,
+from xorjax.lanes.scalar.folding import fold
+from xorjax.lanes.scalar.objects import (
     are_known,
     is_known,
     is_small,
+    map_elements,
     object_array,
     promote_to_objects,
 )
+from xorjax.lanes.scalar.values import Choose, Emit, Interpreter, Results, Rule, Value
 
 ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz
@@ -39,14 +36,13 @@ def _elementwise(scalars: Interpreter, eqn: Equation, *operands: Value) -> Resul
         return NotImplemented
     arrays = np.broadcast_arrays(*map(scalars.elements, operands))
     if all(map(are_known, arrays)):
-        if is_foldable(name, arrays):
-            return [np.asarray(fold(name, arrays), out.aval.dtype)]
+        folded = fold(name, arrays)
+        if folded is not None:
+            return [np.asarray(folded, out.aval.dtype)]
         return _convert_known(eqn, *arrays) if name == "convert_element_type" else NotImplemented
     if name == "copy":
         return [arrays[0]]
-    bind = eqn.primitive.bind
-    each = [scalars.emit(name, bind, *xs, **eqn.params) for xs in zip(*(a.flat for a in arrays), strict=True)]
-    return [object_array(each, out.aval.shape)]
+    return [map_elements(partial(scalars.emit, name, eqn.primitive.bind, **eqn.params), *arrays)]
 
 
 def _convert_known(eqn: Equation, x: np.ndarray) -> Results:
@@ -76,8 +72,7 @@ def _select_n(scalars: Interpreter, eqn: Equation, which: Value, *cases: Value) 
     arrays = np.broadcast_arrays(scalars.elements(which), *map(scalars.elements, cases))
     if all(map(are_known, arrays)) and len(arrays) == 3 and arrays[0].dtype == np.bool_:
         return [np.where(arrays[0], arrays[2], arrays[1])]
-    selected = [scalars.select(*each) for each in zip(*(a.flat for a in arrays), strict=True)]
-    return [object_array(selected, out.aval.shape)]
+    return [map_elements(scalars.select, *arrays)]
 
 
 def power(emit: Emit, choose: Choose, base: Any, exponent: Any) -> Any:
@@ -135,8 +130,7 @@ def _pow(scalars: Interpreter, eqn: Equation, x: Value, y: Value) -> Results:
     bases, exponents = promote_to_objects(*operands)
     if bases.dtype != object or not all(map(has_known_base, bases.flat, exponents.flat)):
         return _elementwise(scalars, eqn, x, y)
-    powers = [power(scalars.emit, scalars.choose, a, b) for a, b in zip(bases.flat, exponents.flat, strict=True)]
-    return [object_array(powers, out.aval.shape)]
+    return [map_elements(partial(power, scalars.emit, scalars.choose), bases, exponents)]
 
 
 def _optimization_barrier(scalars: Interpreter, eqn: Equation, *operands: Value) -> Results:

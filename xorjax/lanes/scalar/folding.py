@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xorjax.lanes.jaxprs import Params
-from xorjax.lanes.scalar.values import Number, is_known
+from xorjax.lanes.scalar.objects import is_known
+from xorjax.lanes.scalar.values import Number
 
 
 def _divide(a: Any, b: Any) -> Any:
@@ -22,44 +23,20 @@ def _remainder(a: Any, b: Any) -> Any:
     return np.where(b == 0, a, np.fmod(a, b))[()]
 
 
-FOLDED: dict[str, Callable[..., Any]] = {
-    "add": np.add,
-    "add_any": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": _divide,
-    "rem": _remainder,
-    "neg": np.negative,
-    "abs": np.abs,
-    "square": np.square,
-    "max": np.maximum,
-    "min": np.minimum,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "is_finite": np.isfinite,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "not": np.bitwise_not,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-}
+NUMPY_NAMES: str = """abs=abs add=add add_any=add and=bitwise_and ceil=ceil eq=equal floor=floor ge=greater_equal
+gt=greater is_finite=isfinite le=less_equal lt=less max=maximum min=minimum mul=multiply ne=not_equal neg=negative
+not=bitwise_not or=bitwise_or square=square sub=subtract xor=bitwise_xor"""
+FOLDED: dict[str, Callable[..., Any]] = {"div": _divide, "rem": _remainder}
+FOLDED |= {name: getattr(np, own) for name, own in (pair.split("=") for pair in NUMPY_NAMES.split())}
 
 
-def is_foldable(name: str, operands: Sequence[np.generic | np.ndarray]) -> bool:
-    """Return True if NumPy's result is equal to XLA's in every bit."""
-    dtypes = [x.dtype for x in operands]
-    if name not in FOLDED or any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes):
-        return False
-    return name != "rem" or not any(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes)
-
-
-def fold(name: str, operands: Sequence[np.generic | np.ndarray]) -> Any:
-    """Return NumPy's result of an operation that is foldable."""
+def fold(name: str, operands: Sequence[Any]) -> Any:
+    """Return NumPy's result of an operation on known numbers if it is equal to XLA's in every bit, else None."""
+    are_exact = [
+        not jnp.issubdtype(x.dtype, np.inexact if name == "rem" else np.complexfloating) for x in operands
+    ]
+    if name not in FOLDED or not all(are_exact):
+        return None
     with np.errstate(all="ignore"):
         return FOLDED[name](*operands)
 
@@ -75,8 +52,10 @@ def simplify(name: str, operands: Sequence[Any], assume_finite: bool) -> Number 
     a, b = operands
     known = a if is_known(a) else b
     if known.dtype == np.bool_:
+        if name not in ("and", "or"):
+            return None
         other = b if known is a else a
-        return _simplify_logical(name, known, other)
+        return other if bool(known) == (name == "and") else known  # True and x, False or x
     if jnp.issubdtype(known.dtype, jnp.complexfloating):
         return None
     is_exact = jnp.issubdtype(known.dtype, jnp.integer) or assume_finite  # 0·x is 0, and x + 0 is x
@@ -96,14 +75,6 @@ def simplify(name: str, operands: Sequence[Any], assume_finite: bool) -> Number 
         return a
     elif name in ("shift_left", "shift_right_logical") and is_known(b) and b >= 8 * b.dtype.itemsize:
         return b.dtype.type(0)  # a machine would shift by the remainder of b instead
-    return None
-
-
-def _simplify_logical(name: str, known: Any, other: Any) -> Number | None:
-    if name == "and":
-        return other if known else known
-    if name == "or":
-        return known if known else other
     return None
 
 

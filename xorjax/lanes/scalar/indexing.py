@@ -14,26 +14,13 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.values import (
-    Choose,
-    Emit,
-    Interpreter,
-    Results,
-    Rule,
-    Value,
-    are_known,
-    is_small,
-    object_array,
-    promote_to_objects,
-)
+from xorjax.lanes.scalar.objects import are_known, is_small, object_array, promote_to_objects
+from xorjax.lanes.scalar.values import Choose, Emit, Interpreter, Results, Rule, Value
 
 MAX_SORTED = 32  # elements along a sorted axis, or along one that is indexed by unknown indices
 
 Row = Sequence[Any]  # scalars or arrays, which are sorted together
 Less = Callable[[Row, Row], Any]
-
-
-# Known indices.
 
 
 def _clamp_slices(eqn: Equation, starts: Sequence[Any], sizes: Sequence[int]) -> tuple[slice, ...]:
@@ -72,9 +59,6 @@ def _gather(scalars: Interpreter, eqn: Equation, x: Value, indices: Value) -> Re
     if (which < 0).any():
         return NotImplemented
     return [scalars.elements(x).reshape(-1)[which.reshape(-1)].reshape(which.shape)]
-
-
-# Sorting.
 
 
 def sort_by_exchanges(rows: Sequence[Row], less: Less, choose: Choose) -> list[list[Any]]:
@@ -136,9 +120,6 @@ def _sort(scalars: Interpreter, eqn: Equation, *operands: Value) -> Results:
         np.moveaxis(object_array([row[i] for rows in done for row in rows], array.shape), -1, axis)
         for i, array in enumerate(arrays)
     ]
-
-
-# Unknown indices.
 
 
 class RowGather(NamedTuple):

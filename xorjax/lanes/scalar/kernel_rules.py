@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from xorjax.lanes.control_flow import inline_rule, scan_rule
 from xorjax.lanes.jaxprs import CHECKPOINTS, Equation, open_jaxpr, scan_counts
-from xorjax.lanes.scalar.control_flow import evaluate_known_branch, inline_rule, scan_rule
+from xorjax.lanes.scalar.control_flow import make_cond_rule
+from xorjax.lanes.scalar.objects import map_elements, promote_to_objects
 from xorjax.lanes.scalar.random import RANDOM_RULES
-from xorjax.lanes.scalar.values import Interpreter, Rule, Value, is_known, map_elements, promote_to_objects
+from xorjax.lanes.scalar.values import Interpreter, Rule, Value
 
 MAX_UNROLLED = 64  # iterations
 
@@ -23,7 +25,7 @@ def _scan(scalars: Interpreter, eqn: Equation, *operands: Value) -> list[Value]:
     length, is_reverse = eqn.params["length"], eqn.params["reverse"]
     is_plain = len(operands) == n_consts + n_carry and len(eqn.outvars) == n_carry
     if is_plain or length > MAX_UNROLLED:
-        return scan_rule(scalars, eqn, *operands)
+        return scan_rule(scalars, eqn, *operands, unroll=1)
     jaxpr, jaxpr_consts = open_jaxpr(eqn.params["jaxpr"])
     consts, carry = operands[:n_consts], operands[n_consts : n_consts + n_carry]
     xs = [scalars.elements(x) for x in operands[n_consts + n_carry :]]
@@ -38,12 +40,9 @@ def _scan(scalars: Interpreter, eqn: Equation, *operands: Value) -> list[Value]:
     return [*carry, *(np.stack(promote_to_objects(*column)) for column in columns)]
 
 
-def _cond(scalars: Interpreter, eqn: Equation, index: Value, *operands: Value) -> list[Value]:
-    (which,) = scalars.elements(index).flat
-    if is_known(which):
-        return evaluate_known_branch(scalars, eqn, which, operands)
+def _select_branch(scalars: Interpreter, eqn: Equation, index: Any, *operands: Value) -> list[Value]:
     results = [scalars.evaluate(*open_jaxpr(branch), operands) for branch in eqn.params["branches"]]
-    select = partial(scalars.select, which)
+    select = partial(scalars.select, index)
     return [map_elements(select, *map(scalars.elements, outs)) for outs in zip(*results, strict=True)]
 
 
@@ -62,22 +61,13 @@ def _one_minus_square(scalars: Interpreter, eqn: Equation, x: Value) -> list[Val
     return [map_elements(apply, scalars.elements(x))]
 
 
-def _empty(scalars: Interpreter, eqn: Equation) -> list[Value]:
-    return [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
-
-
-def _pass_through(scalars: Interpreter, eqn: Equation, *operands: Value) -> list[Value]:
-    return list(operands)
-
-
 KERNEL_RULES: dict[str, Rule] = {
     **RANDOM_RULES,
     **dict.fromkeys((*CHECKPOINTS, "custom_jvp_call", "custom_vjp_call"), inline_rule),
+    **dict.fromkeys(("optimization_barrier", "stop_gradient"), lambda scalars, eqn, *operands: operands),
     "add_any": _add_any,
-    "cond": _cond,
-    "empty2": _empty,  # memory that a loop fills
+    "cond": make_cond_rule(_select_branch),
+    "empty2": lambda scalars, eqn: [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars],  # a loop fills it
     "one_minus_square": _one_minus_square,
-    "optimization_barrier": _pass_through,
     "scan": _scan,
-    "stop_gradient": _pass_through,
 }

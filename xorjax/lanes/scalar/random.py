@@ -6,6 +6,7 @@ numbers: as easy as 1, 2, 3", 2011).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -15,17 +16,8 @@ import numpy as np
 from jax import Array, lax
 
 from xorjax.lanes.jaxprs import Aval, Equation, open_jaxpr
-from xorjax.lanes.scalar.values import (
-    Interpreter,
-    KeyWords,
-    Number,
-    Results,
-    Rule,
-    Value,
-    is_small,
-    object_array,
-    promote_to_objects,
-)
+from xorjax.lanes.scalar.objects import is_small, object_array, promote_to_objects
+from xorjax.lanes.scalar.values import Interpreter, KeyWords, Number, Results, Rule, Value
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
@@ -52,66 +44,35 @@ def assemble_keys(keys: np.ndarray) -> Array:
     return jax.random.wrap_key_data(jnp.stack(stacked).reshape(*keys.shape, 2))
 
 
-def _inline_function(scalars: Interpreter, function: Callable[..., Array], *values: np.ndarray) -> np.ndarray:
-    """Trace a function of arrays, and write out its program for these values."""
-    shapes = [jax.ShapeDtypeStruct(v.shape, v.flat[0].dtype) for v in values]  # never empty
-    (out,) = scalars.evaluate(*open_jaxpr(jax.make_jaxpr(function)(*shapes)), values)
-    return scalars.elements(out)
-
-
-def _draw_per_key(scalars: Interpreter, function: Callable[..., Array], keys: Value, *others: Value) -> np.ndarray:
-    """Return `function(words, *others)` of every key, as (keys, …)."""
-    per_key = [scalars.elements(other).flat for other in others]
-    draws = [
-        _inline_function(
-            scalars, function, _unwrap_keys([key], ()), *(object_array([other[i]], ()) for other in per_key)
-        )
-        for i, key in enumerate(list(scalars.elements(keys).flat))
-    ]
-    return np.stack(promote_to_objects(*draws))
-
-
 def _generator() -> Any:
     from jax.extend.random import threefry_prng_impl
 
     return threefry_prng_impl
 
 
-def _random_bits(scalars: Interpreter, eqn: Equation, keys: Value) -> Results:
-    (out,) = eqn.outvars
-    bit_width, shape = eqn.params["bit_width"], eqn.params["shape"]
-    if not is_default_key(eqn.invars[0].aval) or not is_small(out):
+GENERATED: dict[str, Callable[..., Array]] = {  # from the words of a key, or from a seed
+    "random_bits": lambda params, words: _generator().random_bits(words, params["bit_width"], params["shape"]),
+    "random_fold_in": lambda params, words, number: _generator().fold_in(words, number),
+    "random_seed": lambda params, seed: _generator().seed(seed),
+    "random_split": lambda params, words: _generator().split(words, params["shape"]),
+}
+
+
+def _generate(scalars: Interpreter, eqn: Equation, *operands: Value) -> Results:
+    """Trace JAX's own function for each key or seed, and write out its program."""
+    (out,), name = eqn.outvars, eqn.primitive.name
+    keys = out if name == "random_seed" else eqn.invars[0]
+    if not is_default_key(keys.aval) or not is_small(out):
         return NotImplemented
-    bits = _draw_per_key(scalars, lambda words: _generator().random_bits(words, bit_width, shape), keys)
-    return [bits.reshape(out.aval.shape)]
-
-
-def _random_split(scalars: Interpreter, eqn: Equation, keys: Value) -> Results:
-    (out,) = eqn.outvars
-    if not is_default_key(eqn.invars[0].aval) or not is_small(out):
-        return NotImplemented
-    words = _draw_per_key(scalars, lambda words: _generator().split(words, eqn.params["shape"]), keys)
-    return [wrap_words(words.reshape(*out.aval.shape, 2))]
-
-
-def _random_fold_in(scalars: Interpreter, eqn: Equation, keys: Value, numbers: Value) -> Results:
-    if not is_default_key(eqn.invars[0].aval):
-        return NotImplemented
-    shape = eqn.outvars[0].aval.shape
-    spread = np.broadcast_to(scalars.elements(numbers), shape)
-    words = _draw_per_key(scalars, lambda words, number: _generator().fold_in(words, number), keys, spread)
-    return [wrap_words(words.reshape(*shape, 2))]
-
-
-def _random_seed(scalars: Interpreter, eqn: Equation, seeds: Value) -> Results:
-    (out,) = eqn.outvars
-    if not is_default_key(out.aval):
-        return NotImplemented
-    words = [
-        _inline_function(scalars, _generator().seed, object_array([seed], ()))
-        for seed in scalars.elements(seeds).flat
-    ]
-    return [wrap_words(np.stack(promote_to_objects(*words)).reshape(*out.aval.shape, 2))]
+    draws = []
+    for each in zip(*(x.flat for x in np.broadcast_arrays(*map(scalars.elements, operands))), strict=True):
+        values = [_unwrap_keys([x], ()) if isinstance(x, KeyWords) else object_array([x], ()) for x in each]
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.flat[0].dtype) for x in values]
+        program = jax.make_jaxpr(partial(GENERATED[name], eqn.params))(*shapes)
+        draws += map(scalars.elements, scalars.evaluate(*open_jaxpr(program), values))
+    numbers = np.stack(promote_to_objects(*draws))
+    shape = out.aval.shape
+    return [numbers.reshape(shape) if name == "random_bits" else wrap_words(numbers.reshape(*shape, 2))]
 
 
 def _random_wrap(scalars: Interpreter, eqn: Equation, words: Value) -> Results:
@@ -136,19 +97,14 @@ def _threefry2x32(scalars: Interpreter, eqn: Equation, *operands: Value) -> Resu
         return NotImplemented
     if not prod(shape):
         return [np.zeros(shape, np.uint32)] * 2
-    arrays = promote_to_objects(*np.broadcast_arrays(*map(scalars.elements, operands)))
+    arrays = np.broadcast_arrays(*map(scalars.elements, operands))
     pairs = [_hash_block(scalars, *each) for each in zip(*(a.flat for a in arrays), strict=True)]
     return [object_array(list(words), shape) for words in zip(*pairs, strict=True)]
 
 
 def _hash_block(scalars: Interpreter, key_0: Number, key_1: Number, x: Number, y: Number) -> tuple[Number, Number]:
     """Return the two words that Threefry-2x32 makes of a key and of the words `x` and `y`."""
-
-    def add(a: Number, b: Number) -> Number:
-        return scalars.emit("add", lax.add, a, b)
-
-    def xor(a: Number, b: Number) -> Number:
-        return scalars.emit("xor", lax.bitwise_xor, a, b)
+    add, xor = partial(scalars.emit, "add", lax.add), partial(scalars.emit, "xor", lax.bitwise_xor)
 
     def rotate_left(a: Number, by: int) -> Number:
         left = scalars.emit("shift_left", lax.shift_left, a, np.uint32(by))
@@ -166,11 +122,8 @@ def _hash_block(scalars: Interpreter, key_0: Number, key_1: Number, x: Number, y
 
 
 RANDOM_RULES: dict[str, Rule] = {
+    **dict.fromkeys(GENERATED, _generate),
     "iota_2x32_shape": _iota_2x32,
-    "random_bits": _random_bits,
-    "random_fold_in": _random_fold_in,
-    "random_seed": _random_seed,
-    "random_split": _random_split,
     "random_unwrap": _random_unwrap,
     "random_wrap": _random_wrap,
     "threefry2x32": _threefry2x32,

@@ -5,6 +5,8 @@ members.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -13,18 +15,8 @@ import numpy as np
 from jax import lax
 
 from xorjax.lanes.jaxprs import Equation
-from xorjax.lanes.scalar.values import (
-    Interpreter,
-    Number,
-    Results,
-    Rule,
-    Value,
-    are_known,
-    is_known,
-    is_small,
-    map_elements,
-    object_array,
-)
+from xorjax.lanes.scalar.objects import are_known, is_known, is_small, map_elements, object_array
+from xorjax.lanes.scalar.values import Interpreter, Results, Rule, Value
 
 Operation = tuple[str, Callable[..., Any]]  # a primitive's name and function
 
@@ -37,12 +29,7 @@ REDUCTIONS: dict[str, Operation] = {
     "reduce_or": ("or", lax.bitwise_or),
     "reduce_xor": ("xor", lax.bitwise_xor),
 }
-CUMULATIVE: dict[str, Operation] = {
-    "cumsum": ("add", lax.add),
-    "cumprod": ("mul", lax.mul),
-    "cummax": ("max", lax.max),
-    "cummin": ("min", lax.min),
-}
+CUMULATIVE = {f"cum{name}": REDUCTIONS[f"reduce_{name}"] for name in ("sum", "prod", "max", "min")}
 
 
 def is_half_precision(dtype: Any) -> bool:
@@ -65,19 +52,6 @@ def _cast(scalars: Interpreter, x: np.ndarray, dtype: Any) -> np.ndarray:
     return map_elements(convert, x)
 
 
-def _reduce(scalars: Interpreter, operation: Operation, terms: Sequence[Number] | np.ndarray) -> Number:
-    total, *rest = terms
-    for term in rest:
-        total = scalars.emit(*operation, total, term)
-    return total
-
-
-def _multiply(scalars: Interpreter, a: Number, b: Number) -> Number:
-    if a.dtype == np.bool_:
-        return scalars.emit("and", lax.bitwise_and, a, b)
-    return scalars.emit("mul", lax.mul, a, b)
-
-
 def _dot_general(scalars: Interpreter, eqn: Equation, lhs: Value, rhs: Value) -> Results:
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     (out,) = eqn.outvars
@@ -97,8 +71,9 @@ def _dot_general(scalars: Interpreter, eqn: Equation, lhs: Value, rhs: Value) ->
     left, right = to_matrices(lhs, lhs_batch, lhs_contract), to_matrices(rhs, rhs_batch, rhs_contract)
     if not left.shape[-1]:
         return [np.zeros(out.aval.shape, out.aval.dtype)]
+    add, multiply = partial(scalars.emit, "add", lax.add), partial(scalars.emit, "mul", lax.mul)
     cells = [
-        _reduce(scalars, ("add", lax.add), [_multiply(scalars, a, b) for a, b in zip(row, column, strict=True)])
+        reduce(add, [multiply(a, b) for a, b in zip(row, column, strict=True)])
         for rows, columns in zip(left, right, strict=True)
         for row in rows
         for column in columns
@@ -125,8 +100,8 @@ def _reduction(scalars: Interpreter, eqn: Equation, x: Value) -> Results:
     is_half = is_half_precision(dtype) and eqn.primitive.name in ("reduce_sum", "reduce_prod")
     if is_half:
         array = _cast(scalars, array, np.dtype(np.float32))
-    operation = REDUCTIONS[eqn.primitive.name]
-    totals = [_reduce(scalars, operation, terms) for terms in _collect_terms(array, eqn.params["axes"])]
+    operation = partial(scalars.emit, *REDUCTIONS[eqn.primitive.name])
+    totals = [reduce(operation, terms) for terms in _collect_terms(array, eqn.params["axes"])]
     result = object_array(totals, eqn.outvars[0].aval.shape)
     return [_cast(scalars, result, dtype) if is_half else result]
 
@@ -159,11 +134,8 @@ def _cumulative(scalars: Interpreter, eqn: Equation, x: Value) -> Results:
     axis, is_reverse = eqn.params["axis"], eqn.params["reverse"]
     moved = np.moveaxis(scalars.elements(x), axis, 0)
     moved = moved[::-1] if is_reverse else moved
-    operation = CUMULATIVE[eqn.primitive.name]
-    first, *rest = moved.reshape(len(moved), -1)
-    rows = [list(first)]
-    for row in rest:
-        rows.append([scalars.emit(*operation, a, b) for a, b in zip(rows[-1], row, strict=True)])
+    operation = partial(scalars.emit, *CUMULATIVE[eqn.primitive.name])
+    rows = accumulate(moved.reshape(len(moved), -1), lambda *both: list(map(operation, *both)))
     result = object_array([e for row in rows for e in row], moved.shape)
     return [np.moveaxis(result[::-1] if is_reverse else result, 0, axis)]
 
@@ -171,7 +143,6 @@ def _cumulative(scalars: Interpreter, eqn: Equation, x: Value) -> Results:
 REDUCTION_RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(CUMULATIVE, _cumulative),
-    "argmax": _argmax_or_argmin,
-    "argmin": _argmax_or_argmin,
+    **dict.fromkeys(("argmax", "argmin"), _argmax_or_argmin),
     "dot_general": _dot_general,
 }

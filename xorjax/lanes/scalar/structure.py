@@ -1,12 +1,13 @@
 """Rules for primitives that only move elements: NumPy's indexing, which adds no operation to the program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from xorjax.lanes.jaxprs import Equation, Params
-from xorjax.lanes.scalar.values import Interpreter, Results, Rule, Value, is_small, promote_to_objects
+from xorjax.lanes.scalar.objects import is_small, promote_to_objects
+from xorjax.lanes.scalar.values import Interpreter, Results, Rule, Value
 
 
 def _broadcast_in_dim(params: Params, x: np.ndarray) -> np.ndarray:
@@ -29,28 +30,17 @@ def _slice(params: Params, x: np.ndarray) -> np.ndarray:
 
 def _pad(params: Params, x: np.ndarray, padding: np.ndarray) -> np.ndarray:
     """Put `padding` between the elements and at the ends; negative padding at the ends removes elements."""
-    config = params["padding_config"]
     if not x.ndim:
         return x
     x, padding = promote_to_objects(x, padding)
-
-    def fill(shape: Sequence[int]) -> np.ndarray:
-        return np.broadcast_to(padding, shape).copy()
-
-    spaced = fill([size + max(size - 1, 0) * inner for size, (_, _, inner) in zip(x.shape, config, strict=True)])
-    spaced[tuple(slice(None, None, inner + 1) for _, _, inner in config)] = x
-    ends = [(max(low, 0), max(high, 0)) for low, high, _ in config]
-    result = fill([size + low + high for size, (low, high) in zip(spaced.shape, ends, strict=True)])
-    result[tuple(slice(low, low + size) for size, (low, _) in zip(spaced.shape, ends, strict=True))] = spaced
-    return result[
-        tuple(
-            slice(max(-low, 0), s - max(-high, 0)) for s, (low, high, _) in zip(result.shape, config, strict=True)
-        )
-    ]
-
-
-def _split(params: Params, x: np.ndarray) -> list[np.ndarray]:
-    return np.split(x, np.cumsum(params["sizes"])[:-1], axis=params["axis"])
+    shape, places = [], []
+    for size, (low, high, inner) in zip(x.shape, params["padding_config"], strict=True):
+        shape.append(max(0, low + size + max(size - 1, 0) * inner + high))
+        places.append(low + (inner + 1) * np.arange(size))  # of the elements in the result
+    are_inside = [(at >= 0) & (at < size) for at, size in zip(places, shape, strict=True)]
+    result = np.broadcast_to(padding, shape).copy()
+    result[np.ix_(*map(np.compress, are_inside, places))] = x[np.ix_(*are_inside)]
+    return result
 
 
 def _unstack(params: Params, x: np.ndarray) -> list[np.ndarray]:
@@ -67,7 +57,7 @@ STRUCTURE: dict[str, Callable[..., Any]] = {
     "reshape": _reshape,
     "rev": lambda params, x: np.flip(x, params["dimensions"]) if x.ndim else x,
     "slice": _slice,
-    "split": _split,
+    "split": lambda params, x: np.split(x, np.cumsum(params["sizes"])[:-1], params["axis"]),
     "squeeze": lambda params, x: np.squeeze(x, tuple(params["dimensions"])),
     "stack": lambda params, *xs: np.stack(promote_to_objects(*xs), params["axis"]),
     "tile": lambda params, x: np.tile(x, params["reps"]) if x.ndim else x,

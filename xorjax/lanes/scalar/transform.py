@@ -10,8 +10,8 @@ import jax
 from xorjax.lanes.jaxprs import AnyJaxpr, open_jaxpr, sub_jaxprs
 from xorjax.lanes.scalar.control_flow import CONTROL_FLOW
 from xorjax.lanes.scalar.interpreter import ScalarInterpreter
+from xorjax.lanes.scalar.objects import MAX_ELEMENTS
 from xorjax.lanes.scalar.structure import STRUCTURE
-from xorjax.lanes.scalar.values import MAX_ELEMENTS
 
 MAX_OPERATIONS = 20_000
 
@@ -66,7 +66,7 @@ def scalarize(
                 f"{getattr(fn, '__name__', fn)} may need up to {operations:,} scalar operations, more than "
                 f"{max_operations=:,}; use jax.vmap or lane_vmap, or allow more."
             )
-        outs = ScalarInterpreter(assume_finite).apply_jaxpr(closed, jax.tree.leaves((args, kwargs)))
+        outs = ScalarInterpreter(assume_finite).apply_jaxpr(*open_jaxpr(closed), jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(out_shapes), outs)
 
     return scalarized
@@ -95,9 +95,7 @@ def count_operations(fn: Callable[..., Any], *args: Any, assume_finite: bool = F
 def bound_operations(jaxpr: AnyJaxpr, largest: float = MAX_ELEMENTS) -> int:
     """Return an upper bound on the number of scalar operations of a jaxpr, from shapes alone.
 
-    Args:
-      jaxpr: the program.
-      largest: the size of the largest arrays that count; by default, those that are split into elements.
+    Arrays larger than `largest` do not count; by default, they are those that are not split into elements.
     """
     total = 0
     for eqn in open_jaxpr(jaxpr)[0].eqns:
