@@ -1,8 +1,13 @@
 """The command `xorjax`: options in, the library at work, words out. Nothing is computed here.
 
-`main` has the commands `train`, `ensemble` and `info`, `study` those of studies. `options` turns the options of
-all of them into a `studies.plan.Plan`, and refuses wrong ones; `terminal` prints errors, bars and reports.
-To add an option, add its key to `studies.plan_keys`, its type and help to `options`, and its name to the commands.
+The module `main` has the commands `train`, `ensemble` and `info`, the module `study` those of studies. `options`
+turns the options of all of them into a `studies.plan.Plan`, and refuses wrong ones; `terminal` prints errors,
+bars and reports.
+
+To add an option: its key goes to `studies.plan_keys`, its use to `studies.plan.build_setup`, its type and help to
+`options.PLAN_OPTIONS`, its name to `take_options` of the commands, and its word in reports to
+`reports.tables.describe_training`. (A hyper-parameter, which may differ by member, goes to
+`options.HYPER_PARAMETERS`.)
 
 >>> from typer.testing import CliRunner
 >>> from xorjax.cli.main import app

@@ -11,9 +11,13 @@ puts one member in each lane instead: every operation then works on a vector of 
 There are two depths, chosen by the number of operations: "scalar" makes every array element a variable of its own
 (`scalar/`), and "array" keeps arrays, with the lanes as their last axis (`arrays/`). Larger programs are left to
 `jax.vmap`. `transform` has the call, `cost` the choice of the depth, `depths` runs a program at each of them, and
-`native` makes one native function of a loop. Both depths take their rules for loops and branches from
-`control_flow`. `kernel/` runs a scalarized loop in a Pallas kernel. Only `jaxprs` knows how JAX's versions differ.
-This layer imports nothing else of xorjax.
+`native` makes one native function of a loop. `kernel/` runs a scalarized loop in a Pallas kernel. Only `jaxprs`
+knows how JAX's versions differ. This layer imports nothing else of xorjax.
+
+Each depth has rules for JAX's primitives: the tables `RULES` of `scalar/interpreter.py` and
+`arrays/interpreter.py`, whose rules for loops and branches are in `control_flow`. A primitive without a rule runs
+as under `jax.vmap`, by itself: as right, and slower, since its operands are moved. To add a rule, read the guides
+of `scalar` and `arrays`, and add a program that uses the primitive to `tests/lanes/programs.py`.
 
 >>> import jax, jax.numpy as jnp
 >>> def train(w):  # 100 steps toward w @ w = I, by gradient descent

@@ -18,11 +18,11 @@ MAX_ARRAY = 100_000  # scalar operations up to which the depth "array" is
 LOOP_LANES: dict[Depth, int] = {"scalar": 64, "array": 32, "vmap": 8}
 LARGE, LARGE_LANES = 16_000, 48  # at the depth "array": lanes for more operations than LARGE
 # Without a loop, XLA dispatches each operation once for the block: enough lanes that the work takes about as long
-# as the dispatch, in whole vectors. Fewer lanes if an operation has no rule, since it may take long.
+# as the dispatch, in whole vectors. Fewer lanes if a primitive is not known, since it may take long.
 BLOCK_OPERATIONS = 2**16
 VECTORS, OTHER_LANES, MAX_LANES = 64, 256, 4_096
 BLOCK_ELEMENTS = 2**23  # elements in all arrays of a block's members
-KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # primitives that a native loop may contain
+KNOWN = ARITHMETIC | set(REDUCTION_RULES) | set(INDEXING_RULES)  # primitives with a known time
 
 
 class Explanation(NamedTuple):

@@ -2,7 +2,7 @@
 
 Elementwise operations then run along the lanes, and moving elements needs no more than another axis. Only matrix
 products and reductions are written out, as sums of slices. `interpreter` evaluates a jaxpr on `Mapped` arrays. A
-primitive has a rule in `rules`, `products` or `lanes.control_flow`; to others, `jax.vmap` is applied one by one.
+primitive has a rule in `rules`, `products` or `lanes.control_flow`; any other runs through `jax.vmap` by itself.
 `mapped` finds which values differ by member, and `reuse` which ones are materialized. To add a primitive, write a
 rule `rule(lanes, eqn, *operands)` as `values` describes, and add it to its module's table.
 

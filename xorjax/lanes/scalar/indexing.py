@@ -1,7 +1,7 @@
 """Rules for indexing and sorting.
 
 Indices that are known while tracing only decide which element goes where. With other indices, and for sorting, up
-to `MAX_SORTED` elements are written out as selections; for more, the primitive is applied as it is.
+to `MAX_SORTED` elements are written out as selections; longer axes have no rule.
 """
 
 from collections.abc import Callable, Sequence
