@@ -32,8 +32,7 @@ def _find_mapped_of_scan(params: Params, operands: list[bool]) -> list[bool]:
     def find(carry: list[bool]) -> list[bool]:
         return find_mapped_results(params["jaxpr"], [*operands[:n_consts], *carry, *operands[n_fixed:]])
 
-    carry = _find_fixed_point(lambda carry: find(carry)[:n_carry], operands[n_consts:n_fixed])
-    return [*carry, *find(carry)[n_carry:]]
+    return _find_fixed_point(find, operands[n_consts:n_fixed])
 
 
 def _find_mapped_of_while(params: Params, operands: list[bool]) -> list[bool]:
@@ -50,11 +49,12 @@ def _find_mapped_of_while(params: Params, operands: list[bool]) -> list[bool]:
 
 
 def _find_fixed_point(find: Callable[[list[bool]], list[bool]], carry: list[bool]) -> list[bool]:
-    """Return which parts of a carry are mapped after any number of iterations."""
+    """Return which results of a loop are mapped after any number of iterations: its carry, and what it stacks."""
     while True:
-        grown = [a or b for a, b in zip(carry, find(carry), strict=True)]
+        results = find(carry)
+        grown = [a or b for a, b in zip(carry, results, strict=False)]
         if grown == carry:
-            return carry
+            return [*carry, *results[len(carry) :]]
         carry = grown
 
 

@@ -32,10 +32,8 @@ FOLDED |= {name: getattr(np, own) for name, own in (pair.split("=") for pair in 
 
 def fold(name: str, operands: Sequence[Any]) -> Any:
     """Return NumPy's result of an operation on known numbers if it is equal to XLA's in every bit, else None."""
-    are_exact = [
-        not jnp.issubdtype(x.dtype, np.inexact if name == "rem" else np.complexfloating) for x in operands
-    ]
-    if name not in FOLDED or not all(are_exact):
+    may_differ = np.inexact if name == "rem" else np.complexfloating
+    if name not in FOLDED or any(jnp.issubdtype(x.dtype, may_differ) for x in operands):
         return None
     with np.errstate(all="ignore"):
         return FOLDED[name](*operands)
