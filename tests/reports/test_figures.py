@@ -26,7 +26,7 @@ def test_loss_curve_draws_the_history(ax):
 
 def test_decision_surface_has_the_first_input_along_x(ax):
     outputs = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.5], [0.6, 0.7, 0.8]])
-    figures.draw_decision_surface(ax, np.arange(3), outputs, *xj.xor())
+    figures.draw_decision_surface(ax, np.arange(3), outputs, xj.xor())
     mesh = ax.collections[0]
     np.testing.assert_array_equal(mesh.get_array(), outputs.T)
     points = {tuple(p) for c in ax.collections[-2:] for p in np.asarray(c.get_offsets())}
@@ -61,7 +61,7 @@ def test_survival_where_no_member_is_solved_is_a_line_at_the_top(ax):
 
 def test_predictions_have_a_strip_for_each_pattern(ax):
     predictions = np.random.default_rng(0).random((20, 4, 1))
-    figures.draw_predictions(ax, predictions, *xj.xor())
+    figures.draw_predictions(ax, predictions, xj.xor())
     for row, line in enumerate(ax.lines):
         np.testing.assert_array_equal(line.get_ydata(), predictions[:, row, 0])
         assert np.abs(np.asarray(line.get_xdata()) - row).max() <= 0.4
@@ -70,7 +70,7 @@ def test_predictions_have_a_strip_for_each_pattern(ax):
 
 @pytest.mark.parametrize(("n_bits", "labels"), [(4, 16), (6, 16), (8, 16)])
 def test_predictions_of_many_patterns_are_labelled_here_and_there(ax, n_bits, labels):
-    figures.draw_predictions(ax, np.random.default_rng(0).random((5, 2**n_bits, 1)), *xj.parity(n_bits))
+    figures.draw_predictions(ax, np.random.default_rng(0).random((5, 2**n_bits, 1)), xj.parity(n_bits))
     assert len(ax.lines) == 2**n_bits
     texts = [label.get_text() for label in ax.get_xticklabels()]
     assert texts[:2] == ["0" * n_bits, f"{2**n_bits // labels:0{n_bits}b}"]

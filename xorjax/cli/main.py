@@ -67,11 +67,7 @@ def main(
 
 
 @app.command()
-@take_options(
-    *("learning_rate", "momentum", "epochs", "optimizer", "hidden_units", "batch_size"),
-    learning_rate=options.RATE,
-    momentum=options.MOMENTUM,
-)
+@take_options(*options.NETWORK, learning_rate=options.RATE, momentum=options.MOMENTUM)
 def train(
     seed: Annotated[str, typer.Option(metavar="N", help="The seed that names the network.")] = "7",
     *,
@@ -120,11 +116,7 @@ def _train_one(setup: Setup, seed: int, hparams: dict[str, float]) -> tuple[Resu
 
 
 @app.command()
-@take_options(
-    *("seeds", "task", "learning_rate", "momentum", "epochs", "optimizer", "hidden_units"),
-    *("batch_size", "stop", "validation_split"),
-    hidden_units=options.SIZES,
-)
+@take_options("seeds", "task", *options.NETWORK, "stop", "validation_split", hidden_units=options.SIZES)
 def ensemble(*, given: Given, json_file: Json = None, plot: Plot = None) -> None:
     """The main job: train one network for each of many seeds, and report how they end.
 

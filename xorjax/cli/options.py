@@ -15,6 +15,7 @@ from xorjax.studies.plan import AXES, Plan, PlanError, build_plan
 from xorjax.studies.plan_keys import KEYS
 
 HYPER_PARAMETERS = ("learning_rate", "momentum")
+NETWORK = (*HYPER_PARAMETERS, "epochs", "optimizer", "hidden_units", "batch_size")  # options of every training
 Given = dict[str, Any]  # the options of a plan that were used, by its keys
 
 

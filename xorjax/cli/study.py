@@ -12,7 +12,7 @@ import jax
 import typer
 from tqdm import tqdm
 
-from xorjax.cli.options import Given, build_plan_from_options, check_writable, take_options
+from xorjax.cli.options import NETWORK, Given, build_plan_from_options, check_writable, take_options
 from xorjax.cli.terminal import counting_bar, exit_interrupted, print_result, progress_unit, study_bar
 from xorjax.statistics.arrays import percent
 from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
@@ -36,10 +36,7 @@ PlanFile = Annotated[
 
 
 @app.command()
-@take_options(
-    *("seeds", "task", "learning_rate", "momentum", "epochs", "optimizer", "hidden_units", "batch_size"),
-    *("stop", "keep"),
-)
+@take_options("seeds", "task", *NETWORK, "stop", "keep")
 def run(
     file: PlanFile = None,
     store: Annotated[str | None, typer.Option(help="Where the study is stored: a folder, or a URL.")] = None,

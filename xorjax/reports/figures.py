@@ -49,7 +49,7 @@ def plot_training(
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
     draw_loss_curve(left, History(np.arange(len(joined.loss)) * every, *joined))
     axis = np.linspace(-0.25, 1.25, 151)
-    image = draw_decision_surface(right, axis, compute_surface(model, result.params, axis), *batch)
+    image = draw_decision_surface(right, axis, compute_surface(model, result.params, axis), batch)
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     figure.colorbar(image, ax=right, label="output", shrink=0.85)
     figure.savefig(path, dpi=DPI)
@@ -64,7 +64,7 @@ def plot_ensemble(path: Path, batch: Batch, found: ReportStatistics, epochs: int
         raise ValueError("a figure of an ensemble needs losses, epochs to solve and predictions.")
     draw_losses(left, found.losses, list(found.worse or {}))
     draw_survival(middle, {"": every.times.item().survival()}, epochs)
-    draw_predictions(right, found.predictions, *batch)
+    draw_predictions(right, found.predictions, batch)
     _save(figure, path, title)
 
 
@@ -109,20 +109,16 @@ def draw_loss_curve(ax: Axes, history: History) -> None:
 
 
 def draw_decision_surface(
-    ax: Axes,
-    axis: Float[ArrayLike, " k"],
-    outputs: Float[ArrayLike, "k k"],
-    x: Float[ArrayLike, "n 2"],
-    y: Float[ArrayLike, "n 1"],
+    ax: Axes, axis: Float[ArrayLike, " k"], outputs: Float[ArrayLike, "k k"], batch: Batch
 ) -> QuadMesh:
-    """Draw the output of one network over the plane of its two inputs, with the patterns x and their targets y.
+    """Draw the output of one network over the plane of its two inputs, with the patterns and their targets.
 
     The outputs are those at (first input, second input), both along the same axis. Returns the colours, for a
     colour bar.
     """
     image = ax.pcolormesh(axis, axis, np.transpose(outputs), cmap="cividis", vmin=0, vmax=1, rasterized=True)
     ax.contour(axis, axis, np.transpose(outputs), levels=[0.5], colors="white", linewidths=1.5)
-    x, target = np.asarray(x), np.asarray(y)[:, 0]
+    x, target = np.asarray(batch.x), np.asarray(batch.y)[:, 0]
     for value, marker in ((0, "o"), (1, "s")):
         rows = x[target == value]
         ax.scatter(*rows.T, s=70, marker=marker, c="white", edgecolors="black", label=f"target {value}", zorder=3)
@@ -178,22 +174,22 @@ def draw_survival(ax: Axes, curves: Mapping[str, Survival], epochs: int | None =
         ax.legend(frameon=False)
 
 
-def draw_predictions(
-    ax: Axes,
-    predictions: Float[ArrayLike, "members n 1"],
-    x: Float[ArrayLike, "n n_in"],
-    y: Float[ArrayLike, "n 1"],
-) -> None:
-    """Draw a strip of dots for each pattern x: the outputs of members for it, and its target y."""
+def draw_predictions(ax: Axes, predictions: Float[ArrayLike, "members n 1"], batch: Batch) -> None:
+    """Draw a strip of dots for each pattern: the outputs of members for it, and its target."""
     n_members, n_rows, _ = np.shape(predictions)
     outputs = np.asarray(predictions)[..., 0]
     spread = (np.arange(n_members) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
     for row in range(n_rows):
         ax.plot(row + spread, outputs[:, row], ".", markersize=2, alpha=0.4, color=BLUE, rasterized=True)
-    targets = np.asarray(y)[:, 0]
-    ax.hlines(targets, np.arange(n_rows) - 0.45, np.arange(n_rows) + 0.45, color="black", label="target")
+    ax.hlines(
+        np.asarray(batch.y)[:, 0],
+        np.arange(n_rows) - 0.45,
+        np.arange(n_rows) + 0.45,
+        color="black",
+        label="target",
+    )
     every = -(-n_rows // LABELLED_ROWS)
-    patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(x)[::every]]
+    patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(batch.x)[::every]]
     ax.set_xticks(range(0, n_rows, every), patterns, rotation=0 if n_rows <= 8 else 90)
     ax.set(xlim=(-0.6, n_rows - 0.4), ylim=(-0.04, 1.04), xlabel="pattern", ylabel="output")
     ax.set_title(f"predictions of the first {n_members:,} members")

@@ -74,15 +74,10 @@ $sections
 
 
 def render_page(study: StudyStore, setup: Setup | None) -> str:
-    """Return the report of a study, as HTML.
-
-    Args:
-      study: the study.
-      setup: what its plan describes, for the surfaces of its members; None leaves those out.
+    """Return the report of a study, as HTML, without surfaces of its members if there is no setup to train them.
 
     Raises:
-      StoreError: if a file is damaged.
-      ValueError: if no member is committed.
+      ValueError: if no member is committed, or a file is damaged.
     """
     sizes = study.layout.axes
     axes = [axis for axis in sizes if axis != SEED and sizes[axis] <= MAX_VALUES]
@@ -108,12 +103,9 @@ def render_page(study: StudyStore, setup: Setup | None) -> str:
     return PAGE.substitute(title=title, store=html.escape(study.name), sections=text)
 
 
-def _render_section(title: str, *parts: str) -> str:
-    return f"<section>\n<h2>{html.escape(title)}</h2>\n" + "\n".join(parts) + "\n</section>"
-
-
-def _render_note(text: str) -> str:
-    return f'<p class="soft">{text}</p>'
+def _render_section(title: str, *parts: str, note: str = "") -> str:
+    notes = [f'<p class="soft">{note}</p>'] if note else []
+    return "\n".join([f"<section>\n<h2>{html.escape(title)}</h2>", *parts, *notes, "</section>"])
 
 
 def _render_figure(draw: Callable[[Figure], object], words: str, width: float = 8.0, height: float = 4.2) -> str:
@@ -183,12 +175,12 @@ def _render_shares(study: StudyStore, by: tuple[str, ...], shares: Shares) -> st
     """Return the section with the share solved along an axis, or over two."""
     names = " and ".join(map(_name_axis, by))
     values = {axis: study.values[axis] for axis in by}
-    words, notes = f"share solved over {names}", []
+    words, note = f"share solved over {names}", ""
     if len(by) == 1:
         words = f"share of members solved at each {names}, with intervals of 95 %"
-        notes = [_render_note("Over all values of the other axes, with Wilson's intervals of 95 %.")]
+        note = "Over all values of the other axes, with Wilson's intervals of 95 %."
     picture = _render_figure(lambda figure: figures.draw_shares(figure, values, shares), words)
-    return _render_section(f"Solved, by {names}", picture, *notes)
+    return _render_section(f"Solved, by {names}", picture, note=note)
 
 
 def _render_losses(found: ReportStatistics) -> str:
@@ -197,10 +189,10 @@ def _render_losses(found: ReportStatistics) -> str:
         return ""
     others, low, high = losses.outside, losses.edges[0], losses.edges[-1]
     losses_are = "loss is" if others == 1 else "losses are"
-    note = _render_note(f"{others:,} {losses_are} below {low:g}, above {high:g} or not a number.")
+    note = f"{others:,} {losses_are} below {low:g}, above {high:g} or not a number." if others else ""
     words = "how many members ended with which loss"
     picture = _render_figure(lambda figure: figures.draw_losses(figure.subplots(), losses), words)
-    return _render_section("Final losses", picture, note if others else "")
+    return _render_section("Final losses", picture, note=note)
 
 
 def _render_survival(study: StudyStore, found: ReportStatistics, by: tuple[str, ...]) -> str:
@@ -210,13 +202,11 @@ def _render_survival(study: StudyStore, found: ReportStatistics, by: tuple[str, 
     names = [f"{_name_axis(by[0])} {value:g}" for value in study.values[by[0]]] if by else [""]
     curves = {name: each.survival() for name, each in zip(names, times.flat, strict=True) if each.number}
     words = "share of members not yet solved, by epoch"
-    note = (
-        "Kaplan and Meier's estimate with its interval of 95 %; members that were never solved "
-        "are watched until their training ended. A member is solved when all patterns are right and its loss is "
-        "below 0.01, unless the study has a rule of its own."
-    )
+    solved = "all patterns are right and its loss is below 0.01, unless the study has a rule of its own"
+    estimate = "Kaplan and Meier's estimate with its interval of 95 %; members that were never solved"
+    note = f"{estimate} are watched until their training ended. A member is solved when {solved}."
     picture = _render_figure(lambda figure: figures.draw_survival(figure.subplots(), curves), words)
-    return _render_section("How long it takes", picture, _render_note(note))
+    return _render_section("How long it takes", picture, note=note)
 
 
 def _render_classes(
@@ -225,13 +215,7 @@ def _render_classes(
     typical, shares = found.typical or {}, split_percent([each["members"] for each in ended_as])
     members = [typical[each["name"]] for each in ended_as]
     rows = [
-        [
-            html.escape(each["name"]),
-            f"{each['members']:,}",
-            share,
-            format_loss(member.loss),
-            _render_command(study, member),
-        ]
+        [html.escape(each["name"]), f"{each['members']:,}", share, *_render_member(study, member)]
         for each, share, member in zip(ended_as, shares, members, strict=True)
     ]
     table = _render_table(["ended as", "members", "share", "loss of a typical one", "trained again by"], rows)
@@ -254,7 +238,7 @@ def _draw_surfaces(study: StudyStore, members: Sequence[Member], setup: Setup) -
             final = replay(setup.trainer, seed, hparams, epochs=epochs, engine=engine)
             params = jax.tree.map(lambda leaf: leaf[0], final.params)
             outputs = figures.compute_surface(setup.model, params, axis)
-            image = figures.draw_decision_surface(panel, axis, outputs, *setup.batch)
+            image = figures.draw_decision_surface(panel, axis, outputs, setup.batch)
             title = [*textwrap.wrap(member.description, 26), f"seed {seed}"]
             panel.set_title("\n".join(title), fontsize="medium")
             if i % ACROSS:
@@ -266,14 +250,10 @@ def _draw_surfaces(study: StudyStore, members: Sequence[Member], setup: Setup) -
 
 
 def _render_notable(study: StudyStore, members: Sequence[Member]) -> str:
+    epochs = [f"{member.solved_epoch:,}" if member.solved_epoch >= 0 else "never" for member in members]
     rows = [
-        [
-            html.escape(member.description),
-            f"{member.solved_epoch:,}" if member.solved_epoch >= 0 else "never",
-            format_loss(member.loss),
-            _render_command(study, member),
-        ]
-        for member in members
+        [html.escape(member.description), epoch, *_render_member(study, member)]
+        for member, epoch in zip(members, epochs, strict=True)
     ]
     table = _render_table(["the member", "solved at epoch", "loss", "trained again by"], rows)
     return _render_section("Notable members", table) if rows else ""
@@ -286,9 +266,9 @@ def _identify(study: StudyStore, member: Member) -> tuple[int, dict[str, float]]
     return seed, {**own, **study.metadata["shared"]}
 
 
-def _render_command(study: StudyStore, member: Member) -> str:
-    """Return the command that trains a member again, quoted as a shell wants it."""
+def _render_member(study: StudyStore, member: Member) -> tuple[str, str]:
+    """Return the loss of a member, and the command that trains it again, quoted as a shell wants it."""
     seed, hparams = _identify(study, member)
     at = [word for axis in study.values for word in ("--at", f"{axis}={hparams[axis]!r}")]
     words = ["xorjax", "study", "replay", study.name, "--seed", str(seed), *at]
-    return f"<code>{html.escape(shlex.join(words))}</code>"
+    return format_loss(member.loss), f"<code>{html.escape(shlex.join(words))}</code>"

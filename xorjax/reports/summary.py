@@ -69,50 +69,51 @@ def report_statistics(
       groupings: axes to keep, and the fields of the results to tell by them; `()` has all fields that there are.
       batch: the rows that members were trained on; None leaves out classes, predictions and published results.
     """
-    fields = set(groupings[()])
-    groups = {by: _group_statistics(by, set(of_group)) for by, of_group in groupings.items()}
-    parts: dict[str, Accumulator] = {"groups": combine(groups)}
-    if "epochs" in fields:
-        parts["epochs"] = _total_epochs()
-    if "loss" in fields:
-        parts["losses"] = histogram(LOSS_EDGES)
-    if {"loss", "solved_epoch"} <= fields:
-        parts["notable"] = notable_members()
-    if batch is not None and batch.y.shape[1] == 1 and {"predictions", "loss"} <= fields:
-        parts["classes"] = classes(batch.y, max_patterns=COUNTED_PATTERNS)
-        parts["typical"] = typical_members(batch.y)
-        parts["predictions"] = first_predictions(-(-MAX_DOTS // len(batch.y)))
-        parts["worse"] = combine({run: _share_worse(run.loss) for run in find_published(batch)})
-    every = combine(parts)
+    groups = {by: _group_statistics(by, of_group) for by, of_group in groupings.items()}
+    parts = {
+        "groups": (combine(groups), {"outcome"}),
+        "epochs": (_total_epochs(), {"epochs"}),
+        "losses": (histogram(LOSS_EDGES), {"loss"}),
+        "notable": (notable_members(), {"loss", "solved_epoch"}),
+    }
+    if batch is not None and batch.y.shape[1] == 1:
+        needed = {"predictions", "loss"}
+        parts["classes"] = classes(batch.y, max_patterns=COUNTED_PATTERNS), needed
+        parts["typical"] = typical_members(batch.y), needed
+        parts["predictions"] = first_predictions(-(-MAX_DOTS // len(batch.y))), needed
+        parts["worse"] = combine({run: _share_worse(run.loss) for run in find_published(batch)}), needed
+    every = _combine_known(parts, groupings[()])
     return every._replace(finalize=lambda gathered: ReportStatistics(**every.finalize(gathered)))
+
+
+def _combine_known(parts: Mapping[str, tuple[Accumulator, set[str]]], fields: Collection[str]) -> Accumulator:
+    """Combine the accumulators of which all needed fields are there."""
+    return combine({name: part for name, (part, needed) in parts.items() if needed <= set(fields)})
 
 
 def _share_worse(loss: float) -> Accumulator:
     return share(lambda results: ~(results.loss <= loss))
 
 
-def _group_statistics(by: Sequence[str], fields: set[str]) -> Accumulator:
-    exact_up_to = 0 if by else EXACT_MEMBERS
-    parts = {"solved": share(by=by), "diverged": share("diverged", by=by)}
-    if "accuracy" in fields:
-        parts["all_right"] = share("all_right", by=by)
-    if "loss" in fields:
-        parts["loss"] = quantiles(QUANTILES, by=by, exact_up_to=exact_up_to)
-    if {"solved_epoch", "epochs"} <= fields:
-        parts["times"] = times(by=by)
-    if "validation_accuracy" in fields:
-        parts["held_out_all_right"] = share("validation_all_right", by=by)
-        parts["held_out_accuracy"] = moments("validation_accuracy", by=by)
-    if "validation_loss" in fields:
-        parts["held_out_loss"] = quantiles(QUANTILES, "validation_loss", by=by, exact_up_to=exact_up_to)
-    every = combine(parts)
+def _group_statistics(by: Sequence[str], fields: Collection[str]) -> Accumulator:
+    limits = {"by": by, "exact_up_to": 0 if by else EXACT_MEMBERS}
+    parts = {
+        "solved": (share(by=by), {"outcome"}),
+        "diverged": (share("diverged", by=by), {"outcome"}),
+        "all_right": (share("all_right", by=by), {"accuracy"}),
+        "loss": (quantiles(QUANTILES, **limits), {"loss"}),
+        "times": (times(by=by), {"solved_epoch", "epochs"}),
+        "held_out_all_right": (share("validation_all_right", by=by), {"validation_accuracy"}),
+        "held_out_accuracy": (moments("validation_accuracy", by=by), {"validation_accuracy"}),
+        "held_out_loss": (quantiles(QUANTILES, "validation_loss", **limits), {"validation_loss"}),
+    }
+    every = _combine_known(parts, fields)
 
     def finalize(gathered: Any) -> GroupStatistics:
         values = every.finalize(gathered)
         if "times" in values and not by:
-            of_all = np.empty((), object)
-            of_all[()] = values["times"]
-            values["times"] = of_all
+            of_all, values["times"] = values["times"], np.empty((), object)
+            values["times"][()] = of_all
         return GroupStatistics(**values)
 
     return every._replace(finalize=finalize)
@@ -155,10 +156,9 @@ def summarize(
             for c in found.classes
         ]
     if found.worse is not None:
-        known = ("source", "learning_rate", "loss")
         summary["published"] = [
-            {**{name: getattr(run, name) for name in known}, "better_than": float(shares.share)}
-            for run, shares in found.worse.items()
+            {"source": run.source, "learning_rate": run.learning_rate, "loss": run.loss, "better_than": better}
+            for run, better in ((run, float(shares.share)) for run, shares in found.worse.items())
         ]
     if axes and tuple(axes) in found.groups:
         summary["axes"] = {name: list(values) for name, values in axes.items()}

@@ -113,15 +113,13 @@ def describe_best(report: Report) -> str:
     'most solved: learning rate 4*\n* at the edge of the sweep: values beyond it may be better'
     """
     best = min((group for group in report["groups"] if group["members"]), key=_rank)
-    axes = report["axes"]
     values = []
-    for axis, of_axis in axes.items():
+    for axis, of_axis in report["axes"].items():
         label = dict(zip(of_axis, shorten_values(of_axis), strict=True))[best[axis]]
         is_edge = len(of_axis) > 2 and best[axis] in (min(of_axis), max(of_axis))
         values.append(f"{axis.replace('_', ' ')} {label}{'*' * is_edge}")
-    has_edge = any(value.endswith("*") for value in values)
-    hint = "\n* at the edge of the sweep: values beyond it may be better" if has_edge else ""
-    return f"most solved: {', '.join(values)}{hint}"
+    text = f"most solved: {', '.join(values)}"
+    return f"{text}\n* at the edge of the sweep: values beyond it may be better" if "*" in text else text
 
 
 def _rank(group: Report) -> tuple[float, ...]:
@@ -154,13 +152,10 @@ def describe_title(report: Report) -> str:
     if not groups:
         members = f"{report['members']:,} networks that differ only by their seed"
         return f"{members}: {describe_training(settings)}\n{solved}"
-    first, last = settings["seeds"]
-    finished = [group["members"] for group in groups]
-    least, most = min(finished), max(finished)
-    counts = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    seeds = f"{last - first:,}" if least == last - first else f"{counts} of {last - first:,}"
-    empty = "; hatched: no member finished" if not least else ""
-    seeds += f" seeds for each combination{empty}"
+    total = settings["seeds"][1] - settings["seeds"][0]
+    least, most = (choose(group["members"] for group in groups) for choose in (min, max))
+    finished = "" if least == total else f"{least:,} of " if least == most else f"{least:,} to {most:,} of "
+    seeds = f"{finished}{total:,} seeds for each combination{'' if least else '; hatched: no member finished'}"
     return f"{describe_training(settings)}\n{seeds}\n{solved}\n{describe_best(report)}"
 
 
@@ -192,12 +187,11 @@ def describe_training(settings: Report) -> str:
 def _format_patterns(patterns: Sequence[str]) -> str:
     """Return the commonest patterns, as far as they fit beside a name."""
     rows = len(patterns[0].split())
-    if rows <= 4:
-        return " or ".join(patterns[:2])
-    close = ["".join(pattern.split()) for pattern in patterns]
+    if rows > 4:
+        patterns = ["".join(pattern.split()) for pattern in patterns]
     if rows <= WIDEST_PATTERN // 2:
-        return " or ".join(close[:2])
-    return close[0] if rows <= WIDEST_PATTERN else f"{close[0][:WIDEST_PATTERN]}…"
+        return " or ".join(patterns[:2])
+    return patterns[0] if rows <= WIDEST_PATTERN else f"{patterns[0][:WIDEST_PATTERN]}…"
 
 
 def split_percent(numbers: Sequence[int]) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import FunctionType
-from typing import NamedTuple
 
 import numpy as np
 import optax
@@ -26,32 +25,25 @@ MAX_INPUTS = 8  # of a task: reports look at every output of every member
 MAX_FLOAT = float(np.finfo(np.float32).max)  # training turns greater numbers into infinity
 
 
-class Task(NamedTuple):
-    """The data that a network learns, and the text that names them."""
+def parse_task(name: str, text: str) -> Batch:
+    """Return the rows of the task `xor`, `parity:3`, or a truth table, such as `0110` for 00, 01, 10, 11.
 
-    name: str
-    batch: Batch
-
-
-def parse_task(name: str, text: str) -> Task:
-    """Return the task that a text names: `xor`, `parity:3`, or a truth table, such as `0110` for 00, 01, 10, 11.
-
-    >>> parse_task("task", "parity:3").batch.x.shape
+    >>> parse_task("task", "parity:3").x.shape
     (8, 3)
     """
     kind, colon, digits = text.partition(":")
     if text == "xor":
-        return Task(text, xor())
+        return xor()
     if kind == "parity" and colon:
         if digits not in map(str, range(1, MAX_INPUTS + 1)):
             raise ValueError(f"{name}={text!r} must be parity:N with N from 1 to {MAX_INPUTS}.")
-        return Task(text, parity(int(digits)))
+        return parity(int(digits))
     if not text or set(text) - {"0", "1"}:
         raise ValueError(f"{name}={text!r} must be xor, parity:3, or the outputs of a truth table such as 0110.")
     if len(text) not in (2**n for n in range(1, MAX_INPUTS + 1)):
         has = f"{len(text)} digits; a truth table has 2, 4, 8, … {2**MAX_INPUTS} of them"
         raise ValueError(f"{name}={text!r} has {has}.")
-    return Task(text, truth_table([int(digit) for digit in text]))
+    return truth_table([int(digit) for digit in text])
 
 
 def parse_integer(name: str, value: object, low: int, high: int) -> int:

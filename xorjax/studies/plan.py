@@ -167,7 +167,7 @@ def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Set
         learning_rate, others = h["learning_rate"], {name: h[name] for name in h if name != "learning_rate"}
         return OPTIMIZERS[optimizer](learning_rate, **others)
 
-    batch, held_out = parse_task("task", options["task"]).batch, None
+    batch, held_out = parse_task("task", options["task"]), None
     if options["validation_split"] is not None:
         batch, held_out = split(batch, options["validation_split"])
     sizes = (batch.x.shape[1], options["hidden_units"], 1)
@@ -186,8 +186,8 @@ def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Set
 
 def to_store(plan: Plan) -> dict[str, Any]:
     """Return what a store keeps of a plan, in types that JSON has."""
-    batch = parse_task("task", plan.options["task"]).batch
-    return {**plan.options, "data": f"SHA-256 of float32 x and y: {data_digest(*batch)}"}
+    digest = data_digest(*parse_task("task", plan.options["task"]))
+    return {**plan.options, "data": f"SHA-256 of float32 x and y: {digest}"}
 
 
 def from_store(stored: Any) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def _check_share(key: str, value: Any) -> float:
 
 
 def _check_task(key: str, value: Any) -> str:
-    return parse_task(key, _check_text(key, value)).name
+    parse_task(key, _check_text(key, value))
+    return value
 
 
 def _check_epochs(key: str, value: Any) -> list[int]:

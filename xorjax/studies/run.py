@@ -12,7 +12,7 @@ import numpy as np
 import xarray
 from jax.sharding import Mesh
 
-from xorjax._checks import check_integer, check_real, check_real_array
+from xorjax._checks import check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import SEED, check_seeds
 from xorjax.ensembles.scheduler import plan_schedule
@@ -22,20 +22,17 @@ from xorjax.studies.identity import DifferentStudyError, compare_metadata, study
 from xorjax.studies.parsing import check_distinct
 from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.progress import NO_PROGRESS, Show, progress_bar
-from xorjax.studies.store.access import StoreError, StoreLocation, open_zarr
-from xorjax.studies.store.layout import (
-    AXIS_NAME,
-    MANIFEST,
-    MAX_SHARD_SIZE,
-    RECORD,
-    Layout,
-    choose_shard_shape,
-    default_shard_size,
-    list_variables,
+from xorjax.studies.store.access import StoreLocation, open_zarr
+from xorjax.studies.store.layout import AXIS_NAME, RECORD, plan_layout
+from xorjax.studies.store.manifest import (
+    check_study,
+    create_manifest,
+    find_damaged_nodes,
+    read_manifest,
+    write_manifest,
 )
-from xorjax.studies.store.manifest import COPY, check_study, find_damaged_nodes, read_manifest, write_manifest
 from xorjax.studies.store.seed_ranges import count_seeds, extend_ranges
-from xorjax.studies.store.shards import StudyStore, list_chunks
+from xorjax.studies.store.shards import StudyStore
 from xorjax.studies.worker import StudyWorker
 from xorjax.training.trainer import Trainer
 
@@ -127,8 +124,10 @@ def describe_study(
     values, shared = check_axes(axes)
     seeds = _check_seeds(seeds)
     metadata = study_metadata(trainer, values, shared, plan=plan, **options)
-    axes_sizes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
-    layout = _plan_layout(trainer, axes_sizes, [*values, *shared], keep, shard_size)
+    hparams = dict.fromkeys([*values, *shared], jnp.float32(0))
+    result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
+    sizes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
+    layout = plan_layout(result, sizes, keep, shard_size, trainer.recorded)
     study = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
     check_study(study)
     return study
@@ -218,36 +217,11 @@ def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, flo
     return values, shared
 
 
-def _plan_layout(
-    trainer: Trainer,
-    axes: dict[str, int],
-    names: Sequence[str],
-    keep: Sequence[str] | None,
-    shard_size: int | None,
-) -> Layout:
-    hparams = dict.fromkeys(names, jnp.float32(0))
-    result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
-    variables = list_variables(result, keep)
-    for variable in variables:
-        for name in (variable.name.partition("/")[0], *variable.dims):
-            if name in axes:
-                raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
-    default = default_shard_size(variables)
-    size = default if shard_size is None else check_integer("shard_size", shard_size, 1, MAX_SHARD_SIZE)
-    record = None
-    if trainer.recorded is not None and any(variable.name.startswith("history/") for variable in variables):
-        record = tuple(trainer.recorded)
-    return Layout(axes, choose_shard_shape(list(axes.values()), size, default), variables, record)
-
-
 def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudyStore:
     """Return the study in its store: created, or found there, or extended by what is asked for."""
     stored = read_manifest(asked.store, asked.name)
     if stored is None:
-        if list_chunks(asked, asked.layout.outcome):
-            lacks = f"no {MANIFEST} that describes it; {COPY} is a copy"
-            raise StoreError(f"{asked.name} has members of a study, but {lacks}.")
-        write_manifest(asked)
+        create_manifest(asked)
         return asked
     _check_same_study(stored, asked, keep)
     values = {}

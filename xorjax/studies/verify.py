@@ -12,24 +12,22 @@ from xorjax.ensembles.members import MAX_SEED
 from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, list_claims
 from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
 from xorjax.studies.pending import PendingMembers, PendingShard
-from xorjax.studies.store.access import StoreError, StoreLocation
-from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, MISSING_OUTCOME, OUTCOME, name_arrays
+from xorjax.studies.store.access import StoreLocation
+from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, name_arrays
 from xorjax.studies.store.manifest import find_damaged_nodes, find_study, iter_coordinates, write_manifest
 from xorjax.studies.store.seed_ranges import find_seed
 from xorjax.studies.store.shards import (
-    ChunkKeys,
     StudyStore,
+    check_shard,
     delete_shard,
     find_committed,
     list_all_chunks,
-    read_outcomes,
     read_shard,
 )
 from xorjax.training.results import Result
 from xorjax.training.trainer import Trainer
 
 SAMPLE = 64
-COUNTS = ("epochs", "solved_epoch")  # in other variables, the value for a missing member may be a value
 
 
 class Verification(NamedTuple):
@@ -95,7 +93,7 @@ def verify_study(
     shards, counts = [], np.zeros(study.layout.n_shards, np.int64)
     chunks = list_all_chunks(study, study.layout.variables)
     for shard in range(study.layout.n_shards):
-        of_shard, counts[shard] = _check_shard(study, shard, chunks)
+        of_shard, counts[shard] = check_shard(study, shard, chunks)
         if of_shard:
             damaged += of_shard
             shards.append(shard)
@@ -148,26 +146,6 @@ def _find_damaged_metadata(study: StudyStore) -> list[str]:
         except Exception as error:  # codecs raise many kinds of errors for damaged bytes
             damaged.append(f"{path} is damaged: {error}")
     return damaged
-
-
-def _check_shard(study: StudyStore, shard: int, chunks: ChunkKeys) -> tuple[list[str], int]:
-    """Return what is wrong with the files of a shard, and how many members it has if nothing is."""
-    try:
-        outcomes = read_outcomes(study, shard, chunks)
-    except StoreError as error:
-        return [str(error)], 0
-    done = outcomes != MISSING_OUTCOME
-    damaged = []
-    for variable, keys in chunks.items():
-        if variable.name != OUTCOME and (key := study.layout.chunk_key(variable, shard)) in keys:
-            try:
-                values = read_shard(study, variable, shard)
-            except StoreError as error:
-                damaged.append(str(error))
-                continue
-            if variable.name in COUNTS and ((values == variable.missing) & done).any():
-                damaged.append(f"{study.name}/{key} lacks values of members that are committed")
-    return damaged, 0 if damaged else int(done.sum())
 
 
 def replay_member(

@@ -25,13 +25,7 @@ class StudyWorker:
     """One process at a study."""
 
     def __init__(
-        self,
-        trainer: Trainer,
-        study: StudyStore,
-        schedule: Schedule,
-        part: slice,
-        claims: Claims,
-        show: Show,
+        self, trainer: Trainer, study: StudyStore, schedule: Schedule, part: slice, claims: Claims, show: Show
     ):
         self._trainer, self._study, self._schedule = trainer, study, schedule
         self._claims, self._show, layout = claims, show, study.layout
@@ -94,13 +88,12 @@ class StudyWorker:
         """Yield shards for this process, claimed when they are asked for: as many as fill all threads."""
         claimed: list[PendingShard] = []
         for shard in pending:
-            if not self._claims.take(self._label(shard)):
-                continue
-            shard = self._look_again(shard)
-            if not shard.members:
-                self._claims.release(self._label(shard))
-                continue
-            claimed.append(shard)
+            if self._claims.take(self._label(shard)):
+                shard = self._look_again(shard)
+                if shard.members:
+                    claimed.append(shard)
+                else:
+                    self._claims.release(self._label(shard))
             if sum(each.members for each in claimed) >= self._schedule.members_at_once:
                 yield claimed
                 claimed = []
@@ -120,14 +113,14 @@ class StudyWorker:
         def is_ours() -> bool:
             return self._claims.holds(self._label(shard))
 
-        at, n = self._at, shard.members
         if commit_shard(self._study, shard.number, shard.wanted, values, is_ours):
+            at, n = self._at, shard.members
             solved = at.solved + int((values[OUTCOME] == Outcome.SOLVED).sum())
             epochs = at.epochs + int(values[EPOCHS].sum(dtype=np.int64))
             committed = at.committed + n
-            at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
+            self._at = Progress(max(at.done, committed), at.total, committed, solved, at.trained + n, epochs)
         self._claims.release(self._label(shard))
-        self._note(**at._asdict())
+        self._show(self._at)
 
     def _label(self, shard: PendingShard) -> str:
         return self._study.layout.label(shard.number)

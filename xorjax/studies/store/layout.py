@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xorjax._checks import check_choice
+from xorjax._checks import check_choice, check_integer
 from xorjax.ensembles.members import SEED
 from xorjax.training.results import Outcome, Result
 
@@ -92,6 +92,10 @@ class Layout(NamedTuple):
     def outcome(self) -> Variable:
         return next(variable for variable in self.variables if variable.name == OUTCOME)
 
+    def indices(self, shard: int) -> list[int]:
+        """Return the indices of a shard among the shards along each axis."""
+        return [int(i) for i in np.unravel_index(shard, self.shard_grid)]
+
     def region(self, shard: int) -> tuple[slice, ...]:
         """Return the members of a shard along each axis; a shard at the edge has fewer."""
         parts = zip(self.full_region(shard), self.shape, strict=True)
@@ -102,8 +106,7 @@ class Layout(NamedTuple):
 
     def full_region(self, shard: int) -> tuple[slice, ...]:
         """Return the region of the shard as if the study were large enough to fill it."""
-        at = np.unravel_index(shard, self.shard_grid)
-        return tuple(slice(int(i) * n, (int(i) + 1) * n) for i, n in zip(at, self.shard_shape, strict=True))
+        return tuple(slice(i * n, (i + 1) * n) for i, n in zip(self.indices(shard), self.shard_shape, strict=True))
 
     def size(self, shard: int) -> int:
         """Return the number of members of a shard."""
@@ -111,7 +114,7 @@ class Layout(NamedTuple):
 
     def label(self, shard: int) -> str:
         """Return the indices of a shard along each axis, such as "0.3": they stay when the study is extended."""
-        return ".".join(str(int(i)) for i in np.unravel_index(shard, self.shard_grid))
+        return ".".join(map(str, self.indices(shard)))
 
     def shard_at(self, label: str) -> int:
         """Return the number of the shard with this label."""
@@ -120,6 +123,22 @@ class Layout(NamedTuple):
     def chunk_key(self, variable: Variable, shard: int) -> str:
         """Return the key under which a store has the values of a shard."""
         return f"{variable.name}/c.{self.label(shard)}{'.0' * len(variable.shape)}"
+
+
+def plan_layout(
+    result: Result, axes: dict[str, int], keep: Sequence[str] | None, shard_size: int | None, recorded: Any
+) -> Layout:
+    """Return the layout of a new study, given the result of one member, and the epochs recorded."""
+    variables = list_variables(result, keep)
+    for variable in variables:
+        for name in (variable.name.partition("/")[0], *variable.dims):
+            if name in axes:
+                raise ValueError(f"axes has the name {name!r}, which {variable.name!r} has in a store.")
+    default = default_shard_size(variables)
+    size = default if shard_size is None else check_integer("shard_size", shard_size, 1, MAX_SHARD_SIZE)
+    has_records = any(variable.name.startswith("history/") for variable in variables)
+    record = tuple(recorded) if recorded is not None and has_records else None
+    return Layout(axes, choose_shard_shape(list(axes.values()), size, default), variables, record)
 
 
 def choose_shard_shape(shape: Sequence[int], members: int, room: int = SHARD_SIZE) -> tuple[int, ...]:
@@ -178,10 +197,10 @@ def list_variables(result: Result, keep: Sequence[str] | None) -> tuple[Variable
 
 def _variable(name: str, leaf: Any) -> Variable:
     dtype = np.dtype(leaf.dtype)
-    if dtype.name not in ("float16", "float32", "float64"):
-        dtype = np.dtype(np.float32 if dtype.kind not in "iub" else np.int8 if dtype.kind == "b" else dtype)
-    if name == OUTCOME:
+    if name == OUTCOME or dtype.kind == "b":
         dtype = np.dtype(np.int8)
+    elif dtype.kind not in "iu" and dtype.name not in ("float16", "float32", "float64"):
+        dtype = np.dtype(np.float32)
     dims = [f"{name.replace('/', '_')}_{i}" for i in range(len(leaf.shape))]
     if name.startswith("history/"):
         dims[0] = RECORD

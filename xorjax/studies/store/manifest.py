@@ -33,7 +33,7 @@ from xorjax.studies.store.layout import (
     node_documents,
 )
 from xorjax.studies.store.seed_ranges import count_seeds, seeds_at
-from xorjax.studies.store.shards import StudyStore
+from xorjax.studies.store.shards import StudyStore, list_chunks
 
 FORMAT = 1  # in which "unit" is the shape of a shard
 COPY = f".{MANIFEST}.copy"  # of the manifest, should it be lost; nothing reads it
@@ -66,6 +66,14 @@ def write_manifest(study: StudyStore, seeds_before: int = 0) -> None:
     manifest = {**GROUP, "attributes": {"xorjax": _describe(study)}, "consolidated_metadata": consolidated}
     for key in (COPY, MANIFEST):  # one atomic write changes all metadata
         _write_json(study.store, key, manifest)
+
+
+def create_manifest(study: StudyStore) -> None:
+    """Write the manifest of a new study, unless members of another one are in the store."""
+    if list_chunks(study, study.layout.outcome):
+        lacks = f"no {MANIFEST} that describes it; {COPY} is a copy"
+        raise StoreError(f"{study.name} has members of a study, but {lacks}.")
+    write_manifest(study)
 
 
 def iter_coordinates(study: StudyStore, seeds_before: int = 0) -> Iterator[tuple[str, slice, np.ndarray]]:

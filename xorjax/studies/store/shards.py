@@ -14,10 +14,11 @@ from zarr.abc.store import Store
 from zarr.storage import StorePath
 
 from xorjax.studies.store.access import StoreError, delete, list_names, local_folder
-from xorjax.studies.store.layout import MISSING_OUTCOME, Document, Layout, Variable, node_documents
+from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Document, Layout, Variable, node_documents
 from xorjax.studies.store.seed_ranges import SeedRanges
 
 ChunkKeys = dict[Variable, set[str]]
+COUNTS = ("epochs", "solved_epoch")  # in other variables, the value for a missing member may be a value
 
 
 class StudyStore(NamedTuple):
@@ -97,6 +98,26 @@ def read_outcomes(study: StudyStore, shard: int, chunks: ChunkKeys) -> np.ndarra
         if (key := layout.chunk_key(variable, shard)) not in keys:
             raise StoreError(f"{study.name}/{key} is missing, though its members are committed.")
     return read_shard(study, outcome, shard)
+
+
+def check_shard(study: StudyStore, shard: int, chunks: ChunkKeys) -> tuple[list[str], int]:
+    """Return what is wrong with the files of a shard, and how many members it has if nothing is."""
+    try:
+        done = read_outcomes(study, shard, chunks) != MISSING_OUTCOME
+    except StoreError as error:
+        return [str(error)], 0
+    damaged = []
+    for variable, keys in chunks.items():
+        key = study.layout.chunk_key(variable, shard)
+        if variable.name == OUTCOME or key not in keys:
+            continue
+        try:
+            is_missing = read_shard(study, variable, shard) == variable.missing
+            if variable.name in COUNTS and (is_missing & done).any():
+                damaged.append(f"{study.name}/{key} lacks values of members that are committed")
+        except StoreError as error:
+            damaged.append(str(error))
+    return damaged, 0 if damaged else int(done.sum())
 
 
 def iter_outcomes(
