@@ -151,6 +151,8 @@ def verify(
     repair_: Annotated[bool, typer.Option("--repair", help="Train damaged members again.")] = False,
 ) -> None:
     """Read every file of a study, train a sample of its members again, and compare bit for bit."""
+    from xorjax.studies.claims import Claims
+    from xorjax.studies.run import train_missing
     from xorjax.studies.verify import repair_study
 
     study = _open_store(store)
@@ -164,7 +166,10 @@ def verify(
         if left:
             typer.echo(f"xorjax: shards {', '.join(left)} are left: another process works on them", err=True)
         if found.shards and trainer is not None:
-            _train_missing(trainer, store)
+            damaged = _open_store(store, read_only=False)
+            claims = Claims(damaged.folder)
+            with study_bar("members") as show, claims.keep_alive(), _refuse_errors():
+                train_missing(trainer, damaged, claims, show=show)
         print(f"{store}: metadata are written anew, and {len(found.shards) - len(left)} shards trained anew")
         found = _verify_once(store, trainer, sample, seed)
     if not found.is_sound:
@@ -184,16 +189,6 @@ def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) ->
         f"{len(found.damaged)} files damaged, {len(found.differing)} values that differ"
     )
     return found
-
-
-def _train_missing(trainer: Trainer, store: str) -> None:
-    from xorjax.studies.claims import Claims
-    from xorjax.studies.run import train_missing
-
-    study = _open_store(store, read_only=False)
-    claims = Claims(study.folder)
-    with study_bar("members") as show, claims.keep_alive(), _refuse_errors():
-        train_missing(trainer, study, claims, show=show)
 
 
 @app.command()

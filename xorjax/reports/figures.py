@@ -148,12 +148,10 @@ def draw_losses(ax: Axes, losses: Histogram, published: Sequence[PublishedRun] =
 
 
 def draw_survival(ax: Axes, curves: Mapping[str, Survival], epochs: int | None = None) -> None:
-    """Draw the share of members not yet solved against epochs, with intervals.
+    """Draw the share of members not yet solved against epochs, with intervals, in curves with a name each.
 
-    Args:
-      ax: where to draw.
-      curves: by their names; a curve with the name "" has no legend, and the area below it is filled.
-      epochs: for which all were trained; None ends each curve where the last member was solved.
+    A curve with the name "" has no legend, and the area below it is filled. Curves end at these epochs, for which
+    all members were trained; None ends each curve where the last member was solved.
     """
     colors = itertools.cycle((BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY))
     for (name, curve), color in zip(curves.items(), colors, strict=False):
@@ -249,15 +247,8 @@ def draw_heat_map(
 ) -> AxesImage:
     """Draw shares over two axes as colours, values side by side however far apart; hatched where a share is nan.
 
-    Args:
-      ax: where to draw.
-      shares: between 0 and 1; rows go upwards.
-      rows, columns: the two axes of the shares.
-      limits: the shares of the first and the last colour.
-      numbers: whether to write each share in percent.
-
-    Returns:
-      The image, for a colour bar.
+    Rows go upwards. The limits are the shares of the first and the last colour; `numbers` writes each share in
+    percent. Returns the image, for a colour bar.
     """
     shares = np.asarray(shares, np.float64)
     image = ax.imshow(shares, origin="lower", cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")

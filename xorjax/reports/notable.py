@@ -103,12 +103,10 @@ def first_predictions(number: int) -> Accumulator:
 
 
 def _select(results: Result, indices: AxisIndices, chosen: np.ndarray, description: str) -> list[Member]:
+    epochs = np.full(len(results.loss), -1) if results.solved_epoch is None else results.solved_epoch
     return [
         Member(
-            {axis: int(at[i]) for axis, at in indices.items()},
-            float(results.loss[i]),
-            -1 if results.solved_epoch is None else int(results.solved_epoch[i]),
-            description,
+            {axis: int(at[i]) for axis, at in indices.items()}, float(results.loss[i]), int(epochs[i]), description
         )
         for i in chosen.tolist()
     ]

@@ -35,6 +35,15 @@ def _allow_choices(choices: Mapping[str, Any]) -> Check:
     return lambda key, value: check_choice(key, value, {name: name for name in choices})
 
 
+def _allow_if(is_valid: Callable[[Any], bool], allowed: str) -> Check:
+    def check(key: str, value: Any) -> Any:
+        if not is_valid(value):
+            raise ValueError(f"{key}={value!r} must be {allowed}.")
+        return value
+
+    return check
+
+
 def _check_fields(key: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(field, str) for field in value):
         raise TypeError(f"{key}={value!r} must be a list of names, such as ['loss'].")
@@ -48,18 +57,6 @@ def _check_text(key: str, value: Any) -> str:
         raise TypeError(f"{key}={value!r} must be a text.")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", value):
         raise ValueError(f"{key}={value!r} must be a text without control characters.")
-    return value
-
-
-def _check_bool(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{key}={value!r} must be true or false.")
-    return value
-
-
-def _check_share(key: str, value: Any) -> float:
-    if type(value) is not float or not 0 < value < 1:
-        raise ValueError(f"{key}={value!r} must be a number between 0 and 1.")
     return value
 
 
@@ -84,9 +81,11 @@ TRAINER_KEYS = {
     "optimizer": Key(_allow_choices(OPTIMIZERS), "sgd"),
     "epochs": Key(_allow_integers(1, MAX_EPOCHS), 100_000),
     "batch_size": Key(_allow_integers(1, 2**20)),
-    "shuffle": Key(_check_bool, True),
+    "shuffle": Key(_allow_if(lambda value: isinstance(value, bool), "true or false"), True),
     "stop": Key(_allow_choices(RULES), "never"),
-    "validation_split": Key(_check_share),
+    "validation_split": Key(
+        _allow_if(lambda value: type(value) is float and 0 < value < 1, "a number between 0 and 1")
+    ),
     "record_every": Key(_allow_integers(1, MAX_EPOCHS)),
     "record_at": Key(_check_epochs),
 }

@@ -26,8 +26,8 @@ from xorjax.studies.store.access import StoreLocation, open_zarr
 from xorjax.studies.store.layout import AXIS_NAME, RECORD, plan_layout
 from xorjax.studies.store.manifest import (
     check_study,
-    create_manifest,
     find_damaged_nodes,
+    init_manifest,
     read_manifest,
     write_manifest,
 )
@@ -122,13 +122,17 @@ def describe_study(
     except (TypeError, ValueError) as error:
         raise TypeError(f"{plan=} must be words and numbers that JSON has: {error}.") from None
     values, shared = check_axes(axes)
-    seeds = _check_seeds(seeds)
+    if not isinstance(seeds, range) or (len(seeds) > 1 and seeds.step != 1):
+        wanted = "a range of consecutive seeds, such as range(1000)"
+        other = "For other seeds, run several studies, or xj.train_ensemble"
+        raise TypeError(f"seeds={reprlib.repr(seeds)} must be {wanted}. {other}.")
+    check_seeds(seeds)
     metadata = study_metadata(trainer, values, shared, plan=plan, **options)
     hparams = dict.fromkeys([*values, *shared], jnp.float32(0))
     result = jax.eval_shape(trainer.run, jax.eval_shape(jax.random.key, 0), hparams or None)
     sizes = {axis: len(of_axis) for axis, of_axis in values.items()} | {SEED: len(seeds)}
     layout = plan_layout(result, sizes, keep, shard_size, trainer.recorded)
-    study = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds.start, seeds.stop]])
+    study = StudyStore(*open_zarr(store), metadata, layout, values, [[seeds[0], seeds[-1] + 1]])
     check_study(study)
     return study
 
@@ -184,15 +188,6 @@ def train_missing(
     StudyWorker(trainer, study, schedule, part, claims, show).run()
 
 
-def _check_seeds(seeds: range) -> range:
-    if not isinstance(seeds, range) or (len(seeds) > 1 and seeds.step != 1):
-        wanted = "a range of consecutive seeds, such as range(1000)"
-        other = "For other seeds, run several studies, or xj.train_ensemble"
-        raise TypeError(f"seeds={reprlib.repr(seeds)} must be {wanted}. {other}.")
-    check_seeds(seeds)
-    return range(seeds[0], seeds[-1] + 1)
-
-
 def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Return the hyper-parameters that are axes, and those that all members share."""
     values: dict[str, list[float]] = {}
@@ -221,7 +216,7 @@ def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudySto
     """Return the study in its store: created, or found there, or extended by what is asked for."""
     stored = read_manifest(asked.store, asked.name)
     if stored is None:
-        create_manifest(asked)
+        init_manifest(asked)
         return asked
     _check_same_study(stored, asked, keep)
     values = {}

@@ -68,7 +68,7 @@ def write_manifest(study: StudyStore, seeds_before: int = 0) -> None:
         _write_json(study.store, key, manifest)
 
 
-def create_manifest(study: StudyStore) -> None:
+def init_manifest(study: StudyStore) -> None:
     """Write the manifest of a new study, unless members of another one are in the store."""
     if list_chunks(study, study.layout.outcome):
         lacks = f"no {MANIFEST} that describes it; {COPY} is a copy"
