@@ -131,10 +131,8 @@ def ensemble(*, given: Given, json_file: Json = None, plot: Plot = None) -> None
     hparams = {name: value if isinstance(value, list) else [value] for name, value in plan.axes.items()}
     combinations = math.prod(map(len, [*hparams.values(), sizes]))
     if combinations > MAX_COMBINATIONS:
-        raise typer.BadParameter(
-            f"--learning-rate, --momentum and --hidden-units name {combinations:,} combinations; at most "
-            f"{MAX_COMBINATIONS:,} are allowed."
-        )
+        named = f"--learning-rate, --momentum and --hidden-units name {combinations:,} combinations"
+        raise typer.BadParameter(f"{named}; at most {MAX_COMBINATIONS:,} are allowed.")
     setups = {units: build_setup({**plan.options, "hidden_units": units}, plan.first_hparams) for units in sizes}
     settings = _describe_settings(plan, setups[sizes[0]])
     if combinations > 1:
@@ -186,13 +184,9 @@ def _report_ensemble(
     if not finished:
         return 0
     found: ReportStatistics = accumulator.finalize(gathered)
-    report = {
-        "settings": settings,
-        "versions": versions(),
-        "seconds": seconds,
-        "net_steps_per_second": found.epochs * setup.updates / seconds,
-        **summarize(found, swept.axes, swept.seeds),
-    }
+    rate = found.epochs * setup.updates / seconds
+    report = {"settings": settings, "versions": versions(), "seconds": seconds, "net_steps_per_second": rate}
+    report |= summarize(found, swept.axes, swept.seeds)
 
     def draw(path: Path) -> None:
         from xorjax.reports import figures  # matplotlib takes time to import

@@ -78,6 +78,7 @@ MOMENTUM = _option(float, "Momentum, if the optimizer has one.")
 SIZES = _option(list[str], "Units of the hidden layer; repeatable.", "N|N,M", _DEFAULTS["hidden_units"])
 _RATES = "Learning rates; repeatable. FROM:TO:COUNT is evenly spaced, with both ends."
 _TASK = "The function to learn; TABLE is the outputs for 00, 01, 10, 11, such as 0110."
+_OPTIMIZER = "Any optimizer of optax, by name: sgd, adam, lion, …"
 _STOP = "When a network stops early: solved means all patterns right and a loss below 0.01."
 _KEEP = "Which results are stored, such as loss; repeatable. All but params."
 PLAN_OPTIONS = {  # the type of each option of a plan, with its help
@@ -86,9 +87,7 @@ PLAN_OPTIONS = {  # the type of each option of a plan, with its help
     "learning_rate": _option(list[str], _RATES, _NUMBERS, "0.01"),
     "momentum": _option(list[str], "Momenta, if the optimizer has one; repeatable.", _NUMBERS),
     "epochs": _option(str, "Passes over all patterns; 1e5 is accepted too.", "N", _DEFAULTS["epochs"]),
-    "optimizer": _option(
-        str, "Any optimizer of optax, by name: sgd, adam, lion, …", default=_DEFAULTS["optimizer"]
-    ),
+    "optimizer": _option(str, _OPTIMIZER, default=_DEFAULTS["optimizer"]),
     "hidden_units": _option(str, "Units of the hidden layer.", "N", _DEFAULTS["hidden_units"]),
     "batch_size": _option(str, "Patterns in an update of the weights.", "N", "all"),
     "stop": _option(str, _STOP, "never|solved", _DEFAULTS["stop"]),

@@ -111,10 +111,7 @@ def _train(plan: Plan, where: str, worker: str | None, verbose: bool) -> None:
 
 
 @app.command()
-def status(
-    store: Where,
-    json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-) -> None:
+def status(store: Where, json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False) -> None:
     """Print how far a study is: members, rate, time left, workers."""
     from xorjax.studies.status import read_status
 
@@ -152,8 +149,8 @@ def verify(
 ) -> None:
     """Read every file of a study, train a sample of its members again, and compare bit for bit."""
     from xorjax.studies.claims import Claims
-    from xorjax.studies.run import train_missing
     from xorjax.studies.verify import repair_study
+    from xorjax.studies.worker import StudyWorker
 
     study = _open_store(store)
     setup = _load_setup(study, check=True) if sample or repair_ else None
@@ -169,7 +166,7 @@ def verify(
             damaged = _open_store(store, read_only=False)
             claims = Claims(damaged.folder)
             with study_bar("members") as show, claims.keep_alive(), _refuse_errors():
-                train_missing(trainer, damaged, claims, show=show)
+                StudyWorker(trainer, damaged, claims, show).run()
         print(f"{store}: metadata are written anew, and {len(found.shards) - len(left)} shards trained anew")
         found = _verify_once(store, trainer, sample, seed)
     if not found.is_sound:
@@ -184,10 +181,8 @@ def _verify_once(store: str, trainer: Trainer | None, sample: int, seed: int) ->
         found = verify_study(store, trainer, sample=sample, seed=seed, progress=show)
     for line in [*found.damaged, *(f"not the same when trained again: {each}" for each in found.differing)]:
         typer.echo(f"xorjax: {line}", err=True)
-    print(
-        f"{store}: {found.committed:,} of {found.members:,} members read, {found.replayed:,} trained again, "
-        f"{len(found.damaged)} files damaged, {len(found.differing)} values that differ"
-    )
+    read = f"{found.committed:,} of {found.members:,} members read, {found.replayed:,} trained again"
+    print(f"{store}: {read}, {len(found.damaged)} files damaged, {len(found.differing)} values that differ")
     return found
 
 

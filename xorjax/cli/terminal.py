@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from xorjax.networks.tasks import Batch
-from xorjax.studies.progress import Progress, Show, open_bar, progress_bar
+from xorjax.studies.progress import Show, open_bar, progress_bar
 from xorjax.training.results import Outcome, Result
 
 TOLERANCE = 0.01  # of a solved network's loss
@@ -109,13 +109,8 @@ def counting_bar(description: str, total: int, unit: str, each: int = 1) -> Iter
 @contextmanager
 def study_bar(unit: str, each: int = 1) -> Iterator[Show]:
     """Show how far a study is, as `progress_bar`; the function given also raises a deferred KeyboardInterrupt."""
-    with defer_interrupts() as check_interrupt, progress_bar(unit, each) as show:
-
-        def check_and_show(at: Progress) -> None:
-            check_interrupt()
-            show(at)
-
-        yield check_and_show
+    with defer_interrupts() as check_interrupt, progress_bar(unit, each, check_interrupt) as show:
+        yield show
 
 
 def print_result(batch: Batch, result: Result) -> None:

@@ -23,7 +23,9 @@ from xorjax.networks.tasks import Batch
 from xorjax.reports.published import PublishedRun
 from xorjax.reports.summary import ReportStatistics
 from xorjax.reports.sweep import shorten_values
-from xorjax.statistics import Histogram, Shares, Survival
+from xorjax.statistics.quantile_bins import Histogram
+from xorjax.statistics.shares import Shares
+from xorjax.statistics.survival import Survival
 from xorjax.training.records import Record
 from xorjax.training.results import History, Result
 
@@ -179,13 +181,8 @@ def draw_predictions(ax: Axes, predictions: Float[ArrayLike, "members n 1"], bat
     spread = (np.arange(n_members) * 0.618034 % 1 - 0.5) * 0.8  # even, and no random numbers to seed
     for row in range(n_rows):
         ax.plot(row + spread, outputs[:, row], ".", markersize=2, alpha=0.4, color=BLUE, rasterized=True)
-    ax.hlines(
-        np.asarray(batch.y)[:, 0],
-        np.arange(n_rows) - 0.45,
-        np.arange(n_rows) + 0.45,
-        color="black",
-        label="target",
-    )
+    rows = np.arange(n_rows)
+    ax.hlines(np.asarray(batch.y)[:, 0], rows - 0.45, rows + 0.45, color="black", label="target")
     every = -(-n_rows // LABELLED_ROWS)
     patterns = ["".join(str(int(bit)) for bit in pattern) for pattern in np.asarray(batch.x)[::every]]
     ax.set_xticks(range(0, n_rows, every), patterns, rotation=0 if n_rows <= 8 else 90)

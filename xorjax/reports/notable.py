@@ -104,12 +104,9 @@ def first_predictions(number: int) -> Accumulator:
 
 def _select(results: Result, indices: AxisIndices, chosen: np.ndarray, description: str) -> list[Member]:
     epochs = np.full(len(results.loss), -1) if results.solved_epoch is None else results.solved_epoch
-    return [
-        Member(
-            {axis: int(at[i]) for axis, at in indices.items()}, float(results.loss[i]), int(epochs[i]), description
-        )
-        for i in chosen.tolist()
-    ]
+    places = [{axis: int(at[i]) for axis, at in indices.items()} for i in chosen.tolist()]
+    ends = zip(places, results.loss[chosen].tolist(), epochs[chosen].tolist(), strict=True)
+    return [Member(place, loss, epoch, description) for place, loss, epoch in ends]
 
 
 def _refuse_merge(one: Any, other: Any) -> NoReturn:

@@ -147,11 +147,9 @@ def _render_tiles(study: StudyStore, summary: Mapping[str, Any]) -> str:
         tiles[f"median loss (5 % to 95 %: {low} to {high})"] = median
     if diverged := summary["diverged"]["members"]:
         tiles["diverged"] = f"{diverged:,}"
-    text = (
-        f'<div class="tile"><b>{html.escape(number)}</b><span>{html.escape(words)}</span></div>'
-        for words, number in tiles.items()
-    )
-    return f'<div class="tiles">{"".join(text)}</div>'
+    tile = '<div class="tile"><b>{}</b><span>{}</span></div>'
+    text = "".join(tile.format(html.escape(number), html.escape(words)) for words, number in tiles.items())
+    return f'<div class="tiles">{text}</div>'
 
 
 def _render_settings(study: StudyStore) -> str:

@@ -4,7 +4,9 @@ The statistics stream, so memory does not grow with the members. The dictionary 
 tables, figures and the page show it.
 """
 
+import itertools
 import math
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -72,7 +74,7 @@ def report_statistics(
     groups = {by: _group_statistics(by, of_group) for by, of_group in groupings.items()}
     parts = {
         "groups": (combine(groups), {"outcome"}),
-        "epochs": (_total_epochs(), {"epochs"}),
+        "epochs": (Accumulator(lambda members: 0, _add_epochs, operator.add, int), {"epochs"}),
         "losses": (histogram(LOSS_EDGES), {"loss"}),
         "notable": (notable_members(), {"loss", "solved_epoch"}),
     }
@@ -81,7 +83,9 @@ def report_statistics(
         parts["classes"] = classes(batch.y, max_patterns=COUNTED_PATTERNS), needed
         parts["typical"] = typical_members(batch.y), needed
         parts["predictions"] = first_predictions(-(-MAX_DOTS // len(batch.y))), needed
-        parts["worse"] = combine({run: _share_worse(run.loss) for run in find_published(batch)}), needed
+        runs = find_published(batch)
+        worse = {run: share(lambda results, loss=run.loss: ~(results.loss <= loss)) for run in runs}
+        parts["worse"] = combine(worse), needed
     every = _combine_known(parts, groupings[()])
     return every._replace(finalize=lambda gathered: ReportStatistics(**every.finalize(gathered)))
 
@@ -89,10 +93,6 @@ def report_statistics(
 def _combine_known(parts: Mapping[str, tuple[Accumulator, set[str]]], fields: Collection[str]) -> Accumulator:
     """Combine the accumulators of which all needed fields are there."""
     return combine({name: part for name, (part, needed) in parts.items() if needed <= set(fields)})
-
-
-def _share_worse(loss: float) -> Accumulator:
-    return share(lambda results: ~(results.loss <= loss))
 
 
 def _group_statistics(by: Sequence[str], fields: Collection[str]) -> Accumulator:
@@ -119,11 +119,8 @@ def _group_statistics(by: Sequence[str], fields: Collection[str]) -> Accumulator
     return every._replace(finalize=finalize)
 
 
-def _total_epochs() -> Accumulator:
-    def update(gathered: int, results: Result, indices: AxisIndices) -> int:
-        return gathered + int(np.asarray(results.epochs, np.int64).sum())
-
-    return Accumulator(lambda members: 0, update, lambda one, other: one + other, lambda gathered: gathered)
+def _add_epochs(gathered: int, results: Result, indices: AxisIndices) -> int:
+    return gathered + int(np.asarray(results.epochs, np.int64).sum())
 
 
 def summarize(
@@ -131,10 +128,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the dictionary of a report: what all members say, and each group of them.
 
-    Args:
-      found: the statistics.
-      axes: the values of each axis but the seeds, in the order of the groups.
-      seeds: of the members, to name the best; None leaves it out.
+    The axes are all but the seeds, in the order of the groups. Without seeds, the best member is not named.
     """
     every = found.groups[()]
     summary = {"members": int(every.solved.total), **_describe_group(every, ())}
@@ -146,14 +140,10 @@ def summarize(
         of_axes = {axis: values[best.indices[axis]] for axis, values in axes.items()}
         summary["best"] = {SEED: int(seeds[best.indices[SEED]]), **of_axes, "loss": best.loss}
     if found.classes is not None:
+        patterns = [dict(list(each.patterns.items())[:SHOWN_PATTERNS]) for each in found.classes]
         summary["ended_as"] = [
-            {
-                "name": c.name,
-                "members": c.number,
-                "share": c.number / summary["members"],
-                "patterns": dict(list(c.patterns.items())[:SHOWN_PATTERNS]),
-            }
-            for c in found.classes
+            {"name": c.name, "members": c.number, "share": c.number / summary["members"], "patterns": shown}
+            for c, shown in zip(found.classes, patterns, strict=True)
         ]
     if found.worse is not None:
         summary["published"] = [
@@ -171,13 +161,10 @@ def summarize(
 def _describe_groups(found: ReportStatistics, axes: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
     """Return a dictionary for each group, the last axis fastest; values are None in a group without members."""
     groups = found.groups[tuple(axes)]
+    places = [dict(zip(axes, place, strict=True)) for place in itertools.product(*axes.values())]
     return [
-        {
-            **{name: values[i] for i, (name, values) in zip(at, axes.items(), strict=True)},
-            "members": int(groups.solved.total[at]),
-            **_describe_group(groups, at),
-        }
-        for at in np.ndindex(groups.solved.total.shape)
+        {**place, "members": int(groups.solved.total[at]), **_describe_group(groups, at)}
+        for place, at in zip(places, np.ndindex(groups.solved.total.shape), strict=True)
     ]
 
 
@@ -213,11 +200,6 @@ def _finite(value: float) -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """Return what names a result besides seed and hyper-parameters: versions and platform."""
-    return {
-        "xorjax": version("xorjax"),
-        "jax": jax.__version__,
-        "jaxlib": jax.lib.__version__,
-        "platform": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-    }
+    """Return the versions and the platform on which results depend, besides seeds and hyper-parameters."""
+    packages = {"xorjax": version("xorjax"), "jax": jax.__version__, "jaxlib": jax.lib.__version__}
+    return {**packages, "platform": jax.default_backend(), "device": jax.devices()[0].device_kind}

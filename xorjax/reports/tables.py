@@ -134,14 +134,10 @@ def _print_table_of_groups(
 ) -> None:
     labels = {axis: dict(zip(values, shorten_values(values), strict=True)) for axis, values in axes.items()}
     columns = COLUMNS | (HELD_OUT_COLUMN if "held_out" in groups[0] else {})
-    rows = [
-        [
-            *(labels[axis][group[axis]] for axis in axes),
-            f"{group['members']:,}",
-            *(cell(group) if group["members"] else NOTHING for cell in columns.values()),
-        ]
-        for group in groups
-    ]
+    rows = []
+    for group in groups:
+        cells = [cell(group) if group["members"] else NOTHING for cell in columns.values()]
+        rows.append([*(labels[axis][group[axis]] for axis in axes), f"{group['members']:,}", *cells])
     print_table(console, [*(axis.replace("_", "\n") for axis in axes), "members", *columns], rows)
 
 
@@ -160,7 +156,7 @@ def describe_title(report: Report) -> str:
 
 
 def name_right_patterns(settings: Report) -> str:
-    """Name the patterns that are meant where training is spoken of."""
+    """Return the words for the share of members that are right: of all patterns, or of those trained on."""
     return "all patterns right" if settings["held_out"] is None else "all trained on right"
 
 

@@ -1,14 +1,12 @@
 """The identity of a study: its program, and all else that its bits depend on. A store has one identity."""
 
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jaxlib
-import numpy as np
 
 from xorjax.ensembles.fingerprint import fingerprint
 from xorjax.ensembles.members import GENERATOR, grid
@@ -23,19 +21,12 @@ SEED_RULE = (
 NOT_COMPARED = {"versions.xorjax"}  # its programs are compared themselves
 
 
-class Differences(NamedTuple):
-    """How the metadata of two studies differ."""
-
-    lines: list[str]  # one for each name, with its value in the store and the one asked for
-    program: str  # the lines of two programs that differ, - in the store and + asked for
-
-
 class DifferentStudyError(ValueError):
     """The store holds another study. Its attribute `program` has the lines in which the programs differ."""
 
-    def __init__(self, message: str, differences: Differences):
-        super().__init__(message + "".join(f"\n- {line}" for line in differences.lines))
-        self.program = differences.program
+    def __init__(self, message: str, lines: Sequence[str], program: str):
+        super().__init__("\n- ".join([message, *lines]))
+        self.program = program
 
 
 def study_metadata(
@@ -50,12 +41,8 @@ def study_metadata(
 ) -> Document:
     """Return the metadata of a study, in types that JSON has.
 
-    Args:
-      trainer: trains the members.
-      values: of the hyper-parameters that are axes; how many does not matter.
-      shared: hyper-parameters that all members have alike.
-      plan: the plan from which the trainer was made, if there is one.
-      engine, precision, chunk_size: as for `train_ensemble`.
+    They depend on the names of the axes, not on how many values each has. `shared` are hyper-parameters that all
+    members have alike; engine, precision and chunk_size are those of `train_ensemble`.
     """
     members = grid(**{axis: of_axis[:1] for axis, of_axis in values.items()}, **shared, seeds=range(1))
     chosen, chunk_size, _ = plan_chunk(trainer, members, engine, precision, chunk_size)
@@ -78,33 +65,27 @@ def study_metadata(
     }
 
 
-def data_digest(*arrays: jax.Array | np.ndarray) -> str:
-    """Return the SHA-256 of the bytes of a data set."""
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+def check_same_study(stored: Mapping[str, Any], asked: Mapping[str, Any], message: str) -> None:
+    """Check that the metadata in a store are those asked for.
 
-
-def compare_metadata(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> Differences:
-    """Return how the metadata in a store differ from those asked for.
-
-    Programs that differ are explained by their plans if both have one.
+    Raises:
+      DifferentStudyError: with the message, and a line for each name that has another value. Programs that differ
+        are explained by their plans if both have one.
     """
     of_program = ("plan", "program", "program_digest")
-    lines = [
-        line
-        for key in dict.fromkeys([*stored, *asked])
-        if key not in of_program
-        for line in _compare(key, stored.get(key), asked.get(key))
-    ]
+    others = [key for key in {**stored, **asked} if key not in of_program]
+    lines = [line for key in others for line in _compare(key, stored.get(key), asked.get(key))]
     plans, programs, digests = ((stored.get(key), asked[key]) for key in of_program)
-    if digests[0] == digests[1]:
-        return Differences(lines, "")
-    one, other = (str(program).splitlines() for program in programs)
-    diff = difflib.unified_diff(one, other, lineterm="", n=0)
-    text = "\n".join(line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-    name = "program" if text else "data that the program closes over"
-    have_plans = all(isinstance(plan, Mapping) for plan in plans)
-    why = _compare("plan", *plans) if have_plans else []
-    return Differences([*lines, *(why or _compare(name, *(f"{each:.12}" for each in digests)))], text)
+    text = ""
+    if digests[0] != digests[1]:
+        one, other = (str(program).splitlines() for program in programs)
+        diff = difflib.unified_diff(one, other, lineterm="", n=0)
+        text = "\n".join(line for line in diff if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+        name = "program" if text else "data that the program closes over"
+        reasons = _compare("plan", *plans) if all(isinstance(plan, Mapping) for plan in plans) else []
+        lines += reasons or _compare(name, *(f"{digest:.12}" for digest in digests))
+    if lines:
+        raise DifferentStudyError(message, lines, text)
 
 
 def _compare(name: str, stored: Any, asked: Any) -> list[str]:
@@ -112,6 +93,6 @@ def _compare(name: str, stored: Any, asked: Any) -> list[str]:
     if stored == asked or name in NOT_COMPARED:
         return []
     if isinstance(stored, Mapping) and isinstance(asked, Mapping):
-        keys = dict.fromkeys([*stored, *asked])
+        keys = {**stored, **asked}
         return [line for key in keys for line in _compare(f"{name}.{key}", stored.get(key), asked.get(key))]
     return [f"{name}: {stored!r} in the store, {asked!r} asked for"]

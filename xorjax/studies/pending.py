@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xorjax.ensembles.members import SEED, AxisIndices, Members
-from xorjax.studies.reduce import indices_of
+from xorjax.studies.reduce import find_indices
 from xorjax.studies.store.layout import name_arrays
 from xorjax.studies.store.seed_ranges import seeds_at
 from xorjax.studies.store.shards import StudyStore
@@ -30,7 +30,7 @@ class PendingMembers(Members):
 
     def __init__(self, study: StudyStore, shards: Sequence[PendingShard]):
         values = {axis: np.asarray(of_axis, np.float64) for axis, of_axis in study.values.items()}
-        parts = [indices_of(study, shard.number, shard.wanted) for shard in shards]
+        parts = [find_indices(study, shard.number, shard.wanted) for shard in shards]
         self._at = {axis: np.concatenate([part[axis] for part in parts]) for axis in study.layout.axes}
         seeds = seeds_at(study.seeds, self._at[SEED])
 

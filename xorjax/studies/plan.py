@@ -3,6 +3,7 @@
 A plan holds names and numbers only, so a store can keep it and any member can be trained again from it.
 """
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from xorjax.networks.models import Model, mlp
 from xorjax.networks.tasks import Batch, split
-from xorjax.studies.identity import data_digest
 from xorjax.studies.parsing import find_hyper_parameters, parse_task, parse_values
 from xorjax.studies.plan_keys import KEYS, LOSSES, OPTIMIZERS, STUDY_KEYS, TRAINER_KEYS
 from xorjax.studies.store.layout import list_variables
@@ -186,8 +187,8 @@ def build_setup(options: Mapping[str, Any], hparams: Mapping[str, float]) -> Set
 
 def to_store(plan: Plan) -> dict[str, Any]:
     """Return what a store keeps of a plan, in types that JSON has."""
-    digest = data_digest(*parse_task("task", plan.options["task"]))
-    return {**plan.options, "data": f"SHA-256 of float32 x and y: {digest}"}
+    rows = b"".join(np.asarray(each).tobytes() for each in parse_task("task", plan.options["task"]))
+    return {**plan.options, "data": f"SHA-256 of float32 x and y: {hashlib.sha256(rows).hexdigest()}"}
 
 
 def from_store(stored: Any) -> dict[str, Any]:

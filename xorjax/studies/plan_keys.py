@@ -71,6 +71,7 @@ def _check_epochs(key: str, value: Any) -> list[int]:
     return [check_integer(f"{key}[{i}]", epoch, 0, MAX_EPOCHS) for i, epoch in enumerate(value)]
 
 
+_check_share = _allow_if(lambda value: type(value) is float and 0 < value < 1, "a number between 0 and 1")
 TRAINER_KEYS = {
     "task": Key(_check_task, "xor"),
     "hidden_units": Key(_allow_integers(1, MAX_HIDDEN_UNITS), 2),
@@ -83,9 +84,7 @@ TRAINER_KEYS = {
     "batch_size": Key(_allow_integers(1, 2**20)),
     "shuffle": Key(_allow_if(lambda value: isinstance(value, bool), "true or false"), True),
     "stop": Key(_allow_choices(RULES), "never"),
-    "validation_split": Key(
-        _allow_if(lambda value: type(value) is float and 0 < value < 1, "a number between 0 and 1")
-    ),
+    "validation_split": Key(_check_share),
     "record_every": Key(_allow_integers(1, MAX_EPOCHS)),
     "record_at": Key(_check_epochs),
 }

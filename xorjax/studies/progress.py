@@ -44,12 +44,13 @@ def open_bar(what: str, total: int, unit: str, initial: int = 0) -> tqdm:
 
 
 @contextmanager
-def progress_bar(unit: str, each: int = 1) -> Iterator[Show]:
-    """Give a function that shows a Progress in a bar, which counts `each` of these units for a member."""
+def progress_bar(unit: str, each: int = 1, check: Callable[[], None] = lambda: None) -> Iterator[Show]:
+    """Give a function that calls `check` and shows a Progress in a bar, by `each` of these units for a member."""
     bar: tqdm | None = None
 
     def show(at: Progress) -> None:
         nonlocal bar
+        check()
         if not at.total:  # another process creates or extends the study
             return
         if bar is None:

@@ -22,10 +22,10 @@ def iter_committed(study: StudyStore) -> Iterator[tuple[Result, AxisIndices]]:
         if done.any():
             values: dict[str, Any] = dict.fromkeys(Result._fields)
             values |= {variable.name: read_shard(study, variable, shard)[done] for variable in variables}
-            yield Result(**values), indices_of(study, shard, done)
+            yield Result(**values), find_indices(study, shard, done)
 
 
-def indices_of(study: StudyStore, shard: int, which: np.ndarray) -> dict[str, np.ndarray]:
+def find_indices(study: StudyStore, shard: int, which: np.ndarray) -> dict[str, np.ndarray]:
     """Return the indices along each axis of some members of a shard; `which` has the shape of its region."""
     region, within = study.layout.region(shard), np.nonzero(which)
     return {axis: at + part.start for axis, at, part in zip(study.layout.axes, within, region, strict=True)}

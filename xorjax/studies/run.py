@@ -15,12 +15,10 @@ from jax.sharding import Mesh
 from xorjax._checks import check_real, check_real_array
 from xorjax.ensembles.devices import check_mesh
 from xorjax.ensembles.members import SEED, check_seeds
-from xorjax.ensembles.scheduler import plan_schedule
 from xorjax.studies.claims import LEASE_SECONDS, MAX_LEASE_SECONDS, Claims, parse_worker
 from xorjax.studies.dataset import open_study
-from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
+from xorjax.studies.identity import check_same_study, study_metadata
 from xorjax.studies.parsing import check_distinct
-from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.progress import NO_PROGRESS, Show, progress_bar
 from xorjax.studies.store.access import StoreLocation, open_zarr
 from xorjax.studies.store.layout import AXIS_NAME, RECORD, plan_layout
@@ -164,28 +162,9 @@ def train_study(
     with shown as show, claims.keep_alive():
         with claims.hold_study(lambda: show(NO_PROGRESS)):
             study = _create_or_extend(asked, keep)
-        train_missing(trainer, study, claims, part, chunk_size=chunk_size, mesh=mesh, show=show)
+        StudyWorker(trainer, study, claims, show, part, chunk_size=chunk_size, mesh=mesh).run()
     claims.clean()
     return study
-
-
-def train_missing(
-    trainer: Trainer,
-    study: StudyStore,
-    claims: Claims,
-    part: slice = slice(None),  # of the shards
-    *,
-    chunk_size: int | None = None,
-    mesh: Mesh | None = None,
-    show: Show = lambda at: None,
-) -> None:
-    """Train and commit the members that a study still lacks."""
-    first = np.zeros(study.layout.region_shape(0), bool)
-    first.flat[0] = True
-    like = PendingMembers(study, [PendingShard(0, first)])
-    options = study.engine_options if chunk_size is None else {**study.engine_options, "chunk_size": chunk_size}
-    schedule = plan_schedule(trainer, like, mesh=mesh, **options)
-    StudyWorker(trainer, study, schedule, part, claims, show).run()
 
 
 def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -213,12 +192,23 @@ def check_axes(axes: Axes | None) -> tuple[dict[str, list[float]], dict[str, flo
 
 
 def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudyStore:
-    """Return the study in its store: created, or found there, or extended by what is asked for."""
+    """Return the study in its store: created, or found there and extended by what is asked for."""
     stored = read_manifest(asked.store, asked.name)
     if stored is None:
         init_manifest(asked)
         return asked
-    _check_same_study(stored, asked, keep)
+
+    def describe(study: StudyStore) -> dict[str, Any]:
+        kept = {} if keep is None else {"keep": sorted(variable.name for variable in study.layout.variables)}
+        return {**study.metadata, "axes": list(study.layout.axes), "record": study.layout.record, **kept}
+
+    message = f"store={asked.name!r} holds another study, which differs in:"
+    check_same_study(describe(stored), describe(asked), message)
+    return _extend(stored, asked)
+
+
+def _extend(stored: StudyStore, asked: StudyStore) -> StudyStore:
+    """Return the study in a store with all seeds and values that are asked for, as the store then has it."""
     values = {}
     for axis, of_axis in stored.values.items():
         if gone := [value for value in of_axis if value not in asked.values[axis]]:
@@ -239,13 +229,3 @@ def _create_or_extend(asked: StudyStore, keep: Sequence[str] | None) -> StudySto
     check_study(wider)
     write_manifest(wider, seeds_before=count_seeds(stored.seeds))
     return wider
-
-
-def _check_same_study(stored: StudyStore, asked: StudyStore, keep: Sequence[str] | None) -> None:
-    def describe(study: StudyStore) -> dict[str, Any]:
-        kept = {} if keep is None else {"keep": sorted(variable.name for variable in study.layout.variables)}
-        return {**study.metadata, "axes": list(study.layout.axes), "record": study.layout.record, **kept}
-
-    differences = compare_metadata(describe(stored), describe(asked))
-    if differences.lines:
-        raise DifferentStudyError(f"store={asked.name!r} holds another study, which differs in:", differences)

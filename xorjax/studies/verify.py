@@ -10,7 +10,7 @@ from xorjax._checks import check_integer
 from xorjax.ensembles.ensemble import train_ensemble
 from xorjax.ensembles.members import MAX_SEED
 from xorjax.studies.claims import PAUSE_SECONDS, STUDY, Claims, list_claims
-from xorjax.studies.identity import DifferentStudyError, compare_metadata, study_metadata
+from xorjax.studies.identity import check_same_study, study_metadata
 from xorjax.studies.pending import PendingMembers, PendingShard
 from xorjax.studies.store.access import StoreLocation
 from xorjax.studies.store.layout import COORDINATE_CHUNK, MANIFEST, name_arrays
@@ -27,27 +27,16 @@ from xorjax.studies.store.shards import (
 from xorjax.training.results import Result
 from xorjax.training.trainer import Trainer
 
-SAMPLE = 64
-
 
 class Verification(NamedTuple):
-    """The result of a verification.
+    """The result of a verification."""
 
-    Attributes:
-      committed: number of members.
-      members: number of members of the whole study.
-      damaged: what is wrong with files; each text names one.
-      shards: labels, such as "0.3", of the shards that must be trained anew.
-      replayed: number of members that were trained again.
-      differing: variables and members whose values are not the same bit for bit.
-    """
-
-    committed: int
-    members: int
-    damaged: list[str]
-    shards: list[str]
-    replayed: int
-    differing: list[str]
+    committed: int  # members
+    members: int  # of the whole study
+    damaged: list[str]  # what is wrong with files; each text names one
+    shards: list[str]  # labels, such as "0.3", of the shards that must be trained anew
+    replayed: int  # members that were trained again
+    differing: list[str]  # variables and members whose values are not the same bit for bit
 
     @property
     def is_sound(self) -> bool:
@@ -66,7 +55,7 @@ def verify_study(
     store: StoreLocation,
     trainer: Trainer | None = None,
     *,
-    sample: int = SAMPLE,
+    sample: int = 64,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
@@ -114,10 +103,8 @@ def verify_study(
 def check_trainer(study: StudyStore, trainer: Trainer) -> None:
     """Raise a DifferentStudyError, with all that differs, unless a trainer gives the members of a study here."""
     here = study_metadata(trainer, study.values, study.metadata["shared"], plan=None, **study.engine_options)
-    differences = compare_metadata(study.metadata, here)
-    if differences.lines:
-        message = f"members of {study.name!r} can't be trained again here, where it differs in:"
-        raise DifferentStudyError(message, differences)
+    message = f"members of {study.name!r} can't be trained again here, where it differs in:"
+    check_same_study(study.metadata, here, message)
 
 
 def repair_study(store: StoreLocation, verification: Verification) -> list[str]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
+from jax.sharding import Mesh
 
 from xorjax.ensembles.members import Members
-from xorjax.ensembles.scheduler import Schedule, train_chunks
+from xorjax.ensembles.scheduler import plan_schedule, train_chunks
 from xorjax.studies.claims import Claims
 from xorjax.studies.pending import PendingMembers, PendingShard, group_by_shard
 from xorjax.studies.progress import NO_PROGRESS, Progress, Show
@@ -25,10 +26,24 @@ class StudyWorker:
     """One process at a study."""
 
     def __init__(
-        self, trainer: Trainer, study: StudyStore, schedule: Schedule, part: slice, claims: Claims, show: Show
+        self,
+        trainer: Trainer,
+        study: StudyStore,
+        claims: Claims,
+        show: Show,
+        part: slice = slice(None),  # of the shards
+        *,
+        chunk_size: int | None = None,
+        mesh: Mesh | None = None,
     ):
-        self._trainer, self._study, self._schedule = trainer, study, schedule
-        self._claims, self._show, layout = claims, show, study.layout
+        self._trainer, self._study, self._claims, self._show = trainer, study, claims, show
+        layout, options = study.layout, study.engine_options
+        if chunk_size is not None:
+            options["chunk_size"] = chunk_size
+        first = np.zeros(layout.region_shape(0), bool)
+        first.flat[0] = True
+        like = PendingMembers(study, [PendingShard(0, first)])
+        self._schedule = plan_schedule(trainer, like, mesh=mesh, **options)
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in layout.variables)}
         self._numbers = range(layout.n_shards)[part]
         total = layout.members if part == slice(None) else sum(map(layout.size, self._numbers))

@@ -49,16 +49,8 @@ def local_folder(store: Store) -> Path | None:
 
 def read_bytes(store: Store, key: str) -> bytes | None:
     """Return the content under a key, or None if there is none."""
-    content = _wait(store.get(key, BUFFERS))
+    content = wait_for(store.get(key, BUFFERS))
     return None if content is None else content.to_bytes()
-
-
-def write_bytes(store: Store, key: str, content: bytes) -> None:
-    _wait(store.set(key, BUFFERS.buffer.from_bytes(content)))
-
-
-def delete(store: Store, key: str) -> None:
-    _wait(store.delete(key))
 
 
 def list_names(store: Store, path: str) -> list[str]:
@@ -67,10 +59,11 @@ def list_names(store: Store, path: str) -> list[str]:
     async def collect() -> list[str]:
         return [name.removeprefix(f"{path}/") async for name in store.list_dir(path)]
 
-    return _wait(collect())
+    return wait_for(collect())
 
 
-def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine, run in zarr's event loop."""
     return asyncio.run_coroutine_threadsafe(coroutine, _find_loop(os.getpid())).result()
 
 

@@ -24,22 +24,21 @@ def write_durably(path: Path, content: bytes | bytearray | memoryview) -> None:
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        try:
-            created = [folder for folder in path.parents if not folder.exists()]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(new, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, path)
-            for folder in (path.parent, *(each.parent for each in created)):
-                _flush_folder(folder)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(new)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}: could not be written", str(path)) from error
+        created = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(new, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+        for folder in (path.parent, *(each.parent for each in created)):
+            _flush_folder(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(new)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror or error}: could not be written", str(path)) from error
+        raise
 
 
 def _flush_folder(folder: Path) -> None:

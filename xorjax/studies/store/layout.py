@@ -215,9 +215,8 @@ def node_documents(layout: Layout) -> dict[str, Document]:
     """Return zarr's metadata of every array and group below the root, by path."""
     nodes: dict[str, Document] = {}
     for axis, size in layout.axes.items():
-        nodes[axis] = _array_document(
-            axis, "uint32" if axis == SEED else "float64", {axis: (size, COORDINATE_CHUNK)}
-        )
+        dtype = "uint32" if axis == SEED else "float64"
+        nodes[axis] = _array_document(axis, dtype, {axis: (size, COORDINATE_CHUNK)})
     if layout.record is not None:
         n = len(layout.record)
         nodes[RECORD] = _array_document(RECORD, "int64", {RECORD: (n, n)})

@@ -15,7 +15,15 @@ import numpy as np
 from zarr.abc.store import Store
 
 from xorjax.ensembles.members import MAX_SEED, SEED
-from xorjax.studies.store.access import StoreError, StoreLocation, local_folder, open_zarr, read_bytes, write_bytes
+from xorjax.studies.store.access import (
+    BUFFERS,
+    StoreError,
+    StoreLocation,
+    local_folder,
+    open_zarr,
+    read_bytes,
+    wait_for,
+)
 from xorjax.studies.store.layout import (
     AXIS_NAME,
     CLAIMS,
@@ -181,10 +189,8 @@ def _check_layout(layout: Layout) -> None:
     for axis, size in axes.items():
         is_valid = AXIS_NAME.fullmatch(axis) and _are_counts([size], 2**63 - 1)
         _require(is_valid, f"axis {axis!r} of {size!r} members.")
-    is_valid = (
-        len(shard) == len(axes) and _are_counts(shard, MAX_SHARD_SIZE) and math.prod(shard) <= MAX_SHARD_SIZE
-    )
-    _require(is_valid, f"shards of {shard!r} members.")
+    is_valid = len(shard) == len(axes) and _are_counts(shard, MAX_SHARD_SIZE)
+    _require(is_valid and math.prod(shard) <= MAX_SHARD_SIZE, f"shards of {shard!r} members.")
     allowed = f"of which {MAX_SHARDS:,} are allowed; shard_size= must be larger."
     shards = f"{layout.n_shards:,} shards of {math.prod(shard):,} members"
     _require(layout.n_shards <= MAX_SHARDS, f"{shards}, {allowed}")
@@ -239,4 +245,5 @@ def find_damaged_nodes(study: StudyStore) -> list[str]:
 
 
 def _write_json(store: Store, key: str, document: Document) -> None:
-    write_bytes(store, key, json.dumps(document, indent=1, ensure_ascii=False).encode())
+    content = json.dumps(document, indent=1, ensure_ascii=False).encode()
+    wait_for(store.set(key, BUFFERS.buffer.from_bytes(content)))

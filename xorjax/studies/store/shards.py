@@ -13,7 +13,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.storage import StorePath
 
-from xorjax.studies.store.access import StoreError, delete, list_names, local_folder
+from xorjax.studies.store.access import StoreError, list_names, local_folder, wait_for
 from xorjax.studies.store.layout import MISSING_OUTCOME, OUTCOME, Document, Layout, Variable, node_documents
 from xorjax.studies.store.seed_ranges import SeedRanges
 
@@ -64,9 +64,8 @@ def list_all_chunks(study: StudyStore, variables: Iterable[Variable]) -> ChunkKe
 
     Outcomes are listed first: a shard that is committed while the others are listed then does not look incomplete.
     """
-    return {
-        variable: list_chunks(study, variable) for variable in dict.fromkeys([study.layout.outcome, *variables])
-    }
+    in_order = dict.fromkeys([study.layout.outcome, *variables])
+    return {variable: list_chunks(study, variable) for variable in in_order}
 
 
 def read_shard(study: StudyStore, variable: Variable, shard: int) -> np.ndarray:
@@ -172,4 +171,4 @@ def commit_shard(
 def delete_shard(study: StudyStore, shard: int) -> None:
     """Remove a shard, its outcomes first, so that it counts as not trained."""
     for variable in dict.fromkeys([study.layout.outcome, *study.layout.variables]):
-        delete(study.store, study.layout.chunk_key(variable, shard))
+        wait_for(study.store.delete(study.layout.chunk_key(variable, shard)))
