@@ -33,7 +33,6 @@ from xorjax.training.results import Result
 
 CURVE_POINTS = 500
 MAX_COMBINATIONS = 10_000  # of hyper-parameters and sizes: the report has an entry for each
-RATE = {"learning_rate": 0.1}  # of the network that `info --explain` explains; its value does not matter
 GLOSSARY = """
 - A member is one network of an ensemble, named by its seed and its hyper-parameters (learning rate, momentum, …).
 - A network is solved when all patterns are right and its loss is below 0.01.
@@ -225,8 +224,8 @@ def info(
         console.print(f"{name:<10} {value}")
     if not explain:
         return
-    setup = build_setup(plan.options, RATE)
+    setup = build_setup(plan.options, plan.first_hparams)  # whose values do not matter
     console.print(f"\n{setup.network} on {plan.options['task']}, {plan.options['optimizer']}:")
     for kind in ("cpu", *KERNEL_BACKENDS):
-        engine, why = choose_engine("auto", setup.trainer, RATE, platform=kind)
+        engine, why = choose_engine("auto", setup.trainer, plan.first_hparams, platform=kind)
         console.print(f"{kind:<10} {engine.name}: {why}", soft_wrap=True)

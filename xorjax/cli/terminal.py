@@ -84,10 +84,7 @@ def defer_interrupts() -> Iterator[Callable[[], None]]:
 
 
 def progress_unit(settings: Mapping[str, Any], updates: int) -> tuple[str, int]:
-    """Return the unit of a bar, and how many a member has: net-steps where all members train all epochs.
-
-    The settings are "epochs" and "stop"; `updates` are those in an epoch.
-    """
+    """Return the unit of a bar, and how many a member has: net-steps where all members train all epochs."""
     return ("net-steps", settings["epochs"] * updates) if settings["stop"] == "never" else ("members", 1)
 
 

@@ -12,11 +12,19 @@ from xorjax.networks.tasks import Batch, xor
 
 
 class PublishedRun(NamedTuple):
-    """One published run on XOR, and how every figure draws its line."""
+    """One published run on XOR.
+
+    Attributes:
+      source: who published it.
+      learning_rate: None where it is not stated.
+      predictions: outputs for the inputs 00, 01, 10, 11.
+      color: of its line in every figure.
+      linestyle: of this line.
+    """
 
     source: str
-    learning_rate: float | None  # None where it is not stated
-    predictions: tuple[float, float, float, float]  # outputs for the inputs 00, 01, 10, 11
+    learning_rate: float | None
+    predictions: tuple[float, float, float, float]
     color: str
     linestyle: str
 
@@ -35,7 +43,10 @@ TUTORIAL_RUNS = (
 
 
 def find_published(batch: Batch) -> tuple[PublishedRun, ...]:
-    """Return the published runs on a task, given its rows: the tutorial's for XOR, none for others.
+    """Return what was published of a task: of XOR the tutorial's results, of others nothing.
+
+    Args:
+      batch: the rows of the task.
 
     >>> len(find_published(xor()))
     4

@@ -43,12 +43,7 @@ class Verification(NamedTuple):
         return not self.damaged and not self.differing
 
 
-class Difference(NamedTuple):
-    """A value in a store that differs from that of its member trained again."""
-
-    variable: str
-    member: str
-    shard: int
+Difference = tuple[str, str, int]  # a variable, the member that has another value in the store, and its shard
 
 
 def verify_study(
@@ -94,9 +89,9 @@ def verify_study(
         drawn = np.random.Generator(np.random.Philox(seed)).choice(total, min(sample, total), replace=False)
         pending = _find_members(study, counts, np.sort(drawn))
         replayed, (_, differing) = len(drawn), _train_again(study, trainer, pending)
-        shards = sorted({*shards, *(each.shard for each in differing)})
+        shards = sorted({*shards, *(of_shard for _, _, of_shard in differing)})
     labels = [study.layout.label(shard) for shard in shards]
-    differences = [f"{each.variable} of {each.member}" for each in differing]
+    differences = [f"{variable} of {member}" for variable, member, _ in differing]
     return Verification(total, study.layout.members, damaged, labels, replayed, differences)
 
 
@@ -161,7 +156,7 @@ def replay_member(
     if not find_committed(study, number)[wanted].all():
         raise ValueError(f"{seed=} at {dict(values)} is not committed yet.")
     result, differing = _train_again(study, trainer, [PendingShard(number, wanted)])
-    return result, [each.variable for each in differing]
+    return result, [variable for variable, _, _ in differing]
 
 
 def _find_members(study: StudyStore, counts: np.ndarray, drawn: np.ndarray) -> list[PendingShard]:
@@ -193,5 +188,5 @@ def _train_again(
         same = np.equal(*bits).reshape(len(stored), -1).all(1)
         for i in np.flatnonzero(~same).tolist():
             where = "".join(f", {axis}={hparams[axis][i]:g}" for axis in study.values)
-            differing.append(Difference(variable.name, f"seed={seeds[i]}{where}", of_shard[i]))
+            differing.append((variable.name, f"seed={seeds[i]}{where}", of_shard[i]))
     return result, differing
