@@ -94,6 +94,14 @@ def test_what_a_store_keeps_of_a_plan_makes_the_same_trainer(tmp_path):
         from_store(None)
 
 
+@pytest.mark.lenient
+def test_a_key_that_an_older_store_lacks_has_its_default(tmp_path):
+    plan = read_plan(written(tmp_path, ""))
+    stored = to_store(plan)
+    for name in TRAINER_KEYS:
+        assert from_store({key: value for key, value in stored.items() if key != name}) == plan.options
+
+
 WRONG = {
     "an unknown key": ("epoch = 3", "'epoch' is not a key of a study; did you mean 'epochs'?"),
     "a key like no other": ("whatever = 3", "'whatever' is not a key of a study; known are task, "),

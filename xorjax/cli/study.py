@@ -51,7 +51,8 @@ def run(
 ) -> None:
     """Train a study, or the members (networks) that are still missing of it.
 
-    The study is a TOML file, or options. Several processes may train the same study at once.
+    The study is a TOML file, whose keys help(xorjax.studies.plan_keys) lists, or options. Several processes may
+    train the same study at once.
     """
     plan = build_plan_from_options(given) if file is None else _read_plan(file, given)
     where = plan.store if store is None else store

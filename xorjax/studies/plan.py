@@ -1,6 +1,7 @@
 """A study in words: what a TOML file or the options of the command say, checked completely before any work.
 
-A plan holds names and numbers only, so a store can keep it and any member can be trained again from it.
+A plan holds what JSON holds (names, numbers, lists), so a store can keep it and any member can be trained again
+from it. `plan_keys` has the keys of a TOML file.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class Plan(NamedTuple):
 
     options: dict[str, Any]  # all that the trainer is made from, by the keys of `TRAINER_KEYS`
     seeds: range
-    axes: dict[str, float | list[float]]  # a number that all members share, or the list of values of an axis
+    axes: dict[str, float | list[float]]  # by name: a list makes an axis, one number is shared by all members
     store: str | None  # a folder, or a URL
     keep: list[str] | None  # the fields of `Result` that are stored
     shard_size: int | None  # how many members are committed together
@@ -62,7 +63,7 @@ class Setup(NamedTuple):
 
 
 _RECORD_ONCE = {"record_every": None, "record_at": [0]}
-_SUBSTITUTES = {  # for keys that may conflict with others: values that conflict with none
+_SUBSTITUTES = {  # after a conflict of a key: values of it with which the search for others goes on
     "batch_size": {"batch_size": None},
     "record_every": _RECORD_ONCE,
     "record_at": _RECORD_ONCE,
@@ -199,8 +200,9 @@ def from_store(stored: Any) -> dict[str, Any]:
     plan, faults = build_plan(given)
     if plan is not None:
         now = to_store(plan)
-        names = [name for name in {**now, **stored} if stored.get(name) != now.get(name)]
-        faults = [f"{name}={stored.get(name)!r}" for name in names]
+        # A key that the store lacks is newer than the store; its default is the behaviour before it.
+        names = [name for name in ("data", *stored) if stored.get(name) != now.get(name)]
+        faults = [f"{name}={stored.get(name)!r}" for name in dict.fromkeys(names)]
         if not faults:
             return plan.options
     raise ValueError(f"the plan in the store is not one of this version of xorjax: {'; '.join(map(str, faults))}")

@@ -1,4 +1,26 @@
-"""The keys of a plan: how the value of each is checked, and its default."""
+"""The keys of a plan, in a TOML file or by the options of the command: how each value is checked, and its default.
+
+    task              xor, parity:N, or the outputs of a truth table, such as 0110
+    hidden_units      units of the hidden layer
+    hidden, output    activations: sigmoid, tanh, relu, …
+    kernel_init       glorot_uniform, he_normal, …
+    loss              mse, or sigmoid_cross_entropy with the output linear
+    optimizer         any optimizer of optax that needs a learning rate alone and draws no numbers
+    epochs            passes over all rows
+    batch_size        rows in an update; all if it is not given
+    shuffle           true or false: whether mini-batches are drawn anew in each epoch
+    stop              never or solved
+    validation_split  share of the rows that are held out
+    record_every      epochs between records; or
+    record_at         a list of epochs to record
+    seeds             a number, or a text, such as "5:900"
+    store             folder or URL of the study
+    keep              list of the fields of `Result` that are stored
+    shard_size        members that are committed together
+    axes              table of hyper-parameters: a list makes an axis, one number is shared by all members
+
+A new key needs the default that leaves plans as they were: a store that lacks it is read with that default.
+"""
 
 import re
 from collections.abc import Callable, Mapping

@@ -29,14 +29,23 @@ from xorjax.training.trainer import Trainer
 
 
 class Verification(NamedTuple):
-    """The result of a verification."""
+    """The result of a verification.
 
-    committed: int  # members
-    members: int  # of the whole study
-    damaged: list[str]  # what is wrong with files; each text names one
-    shards: list[str]  # labels, such as "0.3", of the shards that must be trained anew
-    replayed: int  # members that were trained again
-    differing: list[str]  # variables and members whose values are not the same bit for bit
+    Attributes:
+      committed: number of members that are committed.
+      members: number of members of the whole study.
+      damaged: what is wrong with files; each text names one.
+      shards: labels, such as "0.3", of the shards that must be trained anew.
+      replayed: number of members that were trained again.
+      differing: variables and members whose values are not the same, bit for bit.
+    """
+
+    committed: int
+    members: int
+    damaged: list[str]
+    shards: list[str]
+    replayed: int
+    differing: list[str]
 
     @property
     def is_sound(self) -> bool:
