@@ -510,6 +510,11 @@ WRONG = {
         ValueError,
         "precision='quick' must be one of float32, fast",
     ),
+    "an ensemble within a trace": (
+        lambda: jax.jit(lambda: ensemble([0]).loss)(),
+        ValueError,
+        "train_ensemble compiles by itself: call it outside of jax.jit, or use trainer.run",
+    ),
     "a mesh of another axis": (
         lambda: ensemble([0], mesh=jax.make_mesh((1,), ("batch",))),
         ValueError,

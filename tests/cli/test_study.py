@@ -111,9 +111,21 @@ def test_verify_names_what_is_damaged_and_repairs_it(made, copy):
     assert "1 files damaged" in result.stdout
     result = run("verify", copy, "--repair")
     assert result.exit_code == 0, result.stderr
-    assert "1 shards trained anew" in result.stdout
+    assert "shards trained anew: 1" in result.stdout
     assert result.stdout.endswith("0 files damaged, 0 values that differ\n")
     assert chunk.read_bytes() == sound
+
+
+def test_repair_trains_the_damaged_shards_alone(tmp_path):
+    store = tmp_path / "a.zarr"
+    options = ["--seeds", "20000", "--epochs", "2", "--keep", "loss", "--store", store]
+    assert run("run", *options, "--worker", "1/2").exit_code == 0
+    before = json.loads(run("status", store, "--json").stdout)["committed"]
+    chunk = store / "loss/c.0"
+    chunk.write_bytes(b"damaged")
+    result = run("verify", store, "--sample", "0", "--repair")
+    assert "shards trained anew: 1" in result.stdout, result.output
+    assert json.loads(run("status", store, "--json").stdout)["committed"] == before < 20_000
 
 
 @pytest.mark.slow
@@ -144,7 +156,7 @@ def test_what_can_not_be_trained_again_here_is_read_all_the_same(copy, tmp_path)
     (copy / "loss/c.0.0.0").write_bytes(b"")
     result = run("verify", copy, "--repair")
     assert result.exit_code == 2
-    assert "1 shards can't be trained anew here" in result.stderr
+    assert "shards that can't be trained anew here: 0" in result.stderr
     assert (copy / "loss/c.0.0.0").exists()
 
 
@@ -321,11 +333,12 @@ WRONG = {
     "an unknown optimizer": (["run", "--optimizer", "sdg", "--store", "a"], "did you mean 'sgd'?"),
     "a worker of none": (["run", "--store", "STORE", "--seeds", "3", "--worker", "0/3"], "worker[0]=0 must be"),
     "another study": (["run", "--store", "MADE", "--seeds", "300"], "holds another study, which differs in"),
+    "the status of no name": (["status", ""], "'' must be a folder"),
     "the status of nothing": (["status", "no.zarr"], "'no.zarr' holds no study"),
     "a report of nothing": (["report", "no.zarr"], "'no.zarr' holds no study"),
     "a member that is none": (
         ["replay", "MADE", "--seed", "300"],
-        "learning_rate=None must be one of 0.5, 2.0",
+        "learning_rate is not given; it must be one of 0.5, 2.0",
     ),
     "an axis that is none": (
         ["replay", "MADE", "--seed", "3", "--at", "learning_rate=0.5", "--at", "momentum=0.9", "--at", "b=1"],

@@ -101,6 +101,17 @@ def test_a_member_trains_on_its_sample():
 
 
 @pytest.mark.slow
+def test_a_trainer_that_resamples_is_made_from_traced_data():
+    model = xj.mlp((3, 4, 1), hidden="tanh", output="linear")
+
+    def loss(x, y):
+        return xj.trainer(model, xj.Batch(x, y), optax.sgd(0.1), epochs=40, resample=True).run(KEY).loss
+
+    wanted = jax.jit(regressors(resample=True).run)(KEY).loss
+    np.testing.assert_allclose(jax.jit(loss)(*REGRESSION), wanted, rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_weights_go_with_their_rows_into_mini_batches():
     trainer = regressors(resample=True, batch_size=5, shuffle=False)
     model = xj.mlp((3, 4, 1), hidden="tanh", output="linear")

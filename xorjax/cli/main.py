@@ -167,8 +167,7 @@ def _report_ensemble(
     """Train and report; return how many members finished."""
     fields = FIELDS if setup.held_out is None else FIELDS | HELD_OUT
     groupings = {(): fields, **{(axis,): fields for axis in swept.axes}, tuple(swept.axes): fields}
-    is_single = not swept.axes
-    accumulator = report_statistics(groupings, setup.batch if is_single else None)
+    accumulator = report_statistics(groupings, None if swept.axes else setup.batch)
     finished, gathered = 0, None
     begun = time.perf_counter()
     unit = terminal.progress_unit(settings, setup.updates)
@@ -182,7 +181,21 @@ def _report_ensemble(
     seconds = time.perf_counter() - begun
     if not finished:
         return 0
-    found: ReportStatistics = accumulator.finalize(gathered)
+    with terminal.defer_interrupts():  # what is trained is reported
+        _deliver_report(accumulator.finalize(gathered), seconds, swept, setup, settings, json_file, plot)
+    return finished
+
+
+def _deliver_report(
+    found: ReportStatistics,
+    seconds: float,
+    swept: Sweep,
+    setup: Setup,
+    settings: dict[str, Any],
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Print the report; write it and its figure to their files."""
     rate = found.epochs * setup.updates / seconds
     report = {"settings": settings, "versions": versions(), "seconds": seconds, "net_steps_per_second": rate}
     report |= summarize(found, swept.axes, swept.seeds)
@@ -190,7 +203,7 @@ def _report_ensemble(
     def draw(path: Path) -> None:
         from xorjax.reports import figures  # matplotlib takes time to import
 
-        if is_single:
+        if not swept.axes:
             figures.plot_ensemble(path, setup.batch, found, settings["epochs"], describe_title(report))
         else:
             solved = found.groups[tuple(swept.axes)].solved
@@ -200,7 +213,6 @@ def _report_ensemble(
         terminal.write_report(report, json_file, plot, draw)
     finally:  # even if one of them can't be written
         print_report(Console(highlight=False), report)
-    return finished
 
 
 @app.command()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from xorjax.cli.options import NETWORK, Given, build_plan_from_options, check_writable, take_options
 from xorjax.cli.terminal import counting_bar, exit_interrupted, print_result, progress_unit, study_bar
+from xorjax.ensembles.members import MAX_SEED
 from xorjax.statistics.arrays import percent
 from xorjax.studies.plan import Plan, Setup, build_setup, from_store, read_plan, to_store
 from xorjax.studies.progress import NO_PROGRESS, Progress, format_solved
@@ -69,7 +70,7 @@ def _read_plan(file: Path, given: Given) -> Plan:
         return read_plan(file)
 
 
-def _refuse(error: ValueError | str) -> NoReturn:
+def _refuse(error: Exception | str) -> NoReturn:
     typer.echo(f"xorjax: {error}", err=True)
     raise typer.Exit(2)
 
@@ -79,7 +80,7 @@ def _refuse_errors(verbose: bool = False) -> Iterator[None]:
     """End the command where the library refuses a study; print how two programs differ only if verbose."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         if program := getattr(error, "program", ""):
             _refuse(f"{error}\n{program if verbose else '--verbose shows how the programs differ.'}")
         _refuse(error)
@@ -144,8 +145,8 @@ def _open_store(store: str, *, read_only: bool = True) -> "StudyStore":
 @app.command()
 def verify(
     store: Where,
-    sample: Annotated[int, typer.Option(help="How many members are trained again.")] = 64,
-    seed: Annotated[int, typer.Option(help="Draws these members.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, max=2**20, help="How many members are trained again.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Draws these members.")] = 0,
     repair_: Annotated[bool, typer.Option("--repair", help="Train damaged members again.")] = False,
 ) -> None:
     """Read every file of a study, train a sample of its members again, and compare bit for bit."""
@@ -159,16 +160,17 @@ def verify(
     found = _verify_once(store, trainer, sample, seed)
     if repair_ and not found.is_sound:
         if found.shards and trainer is None:
-            _refuse(f"{len(found.shards)} shards can't be trained anew here.")
+            _refuse(f"shards that can't be trained anew here: {', '.join(found.shards)}")
         left = repair_study(store, found)
         if left:
             typer.echo(f"xorjax: shards {', '.join(left)} are left: another process works on them", err=True)
         if found.shards and trainer is not None:
             damaged = _open_store(store, read_only=False)
             claims = Claims(damaged.folder)
+            numbers = [damaged.layout.shard_at(label) for label in found.shards if label not in left]
             with study_bar("members") as show, claims.keep_alive(), _refuse_errors():
-                StudyWorker(trainer, damaged, claims, show).run()
-        print(f"{store}: metadata are written anew, and {len(found.shards) - len(left)} shards trained anew")
+                StudyWorker(trainer, damaged, claims, show, numbers).run()
+        print(f"{store}: metadata are written anew, shards trained anew: {len(found.shards) - len(left)}")
         found = _verify_once(store, trainer, sample, seed)
     if not found.is_sound:
         raise typer.Exit(1)

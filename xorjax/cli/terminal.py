@@ -59,7 +59,8 @@ class OneLineErrors(TyperGroup):
 def defer_interrupts() -> Iterator[Callable[[], None]]:
     """Raise KeyboardInterrupt for a first Ctrl-C only where the function given is called; for a second at once.
 
-    In the middle of JAX's compiler, an interrupt would crash the process, or be lost.
+    In the middle of JAX's compiler, an interrupt would crash the process, or be lost. (While programs are
+    compiled, a second one waits too, a few seconds.)
     """
     is_pressed = False
 

@@ -5,7 +5,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real
@@ -84,13 +86,13 @@ def train_ensemble(
         results are dropped, so that every chunk runs the same program.
       mesh: of the one axis "member", such as `jax.make_mesh((8,), ("member",))`: the devices to train on; None is
         all of this process. No bit depends on how many there are.
-      seconds: time limit of training, compilation not counted; None is no limit. At the limit all members are
-        judged as they are, also those that have not begun (about a million in a second); a member that has
-        neither trained all its epochs nor stopped, and is not solved, ends as UNFINISHED.
+      seconds: time limit of training, compilation not counted; None is no limit. When the time is up, every
+        member gets a result, even one that was never trained (about a million in a second). The outcome of a
+        member that was neither finished nor solved is UNFINISHED.
       reduce: statistics to gather in place of the members' results: an `Accumulator`, such as
         `xj.statistics.share("solved", by=["learning_rate"])`, or a dictionary of several. No result is then kept.
-      progress: called as `progress(done, total)` in this thread, with the members finished (those under way
-        count by the share of their epochs, rounded down in sum) and the number of members.
+      progress: called as `progress(done, total)` in this thread: how many of the members have finished. A member
+        half trained counts one half; the sum is rounded down.
 
     Returns:
       A `Result` of NumPy arrays, member axis first, in the order of `seeds`; with `reduce`, its statistics, the
@@ -156,6 +158,8 @@ def iter_results(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
     """
+    if isinstance(jnp.zeros(()), Tracer):
+        raise ValueError("train_ensemble compiles by itself: call it outside of jax.jit, or use trainer.run.")
     members = as_members(seeds, hparams)
     schedule = plan_schedule(trainer, members, engine, precision, chunk_size, check_mesh(mesh))
     if seconds is not None and not check_real("seconds", seconds) > 0:

@@ -97,7 +97,7 @@ def as_members(seeds: Any, hparams: HParams) -> Members:
 
 
 def grid(**axes: Any) -> Members:
-    """Return every combination of seeds and of values of hyper-parameters, described and not listed.
+    """Return every combination of seeds and of values of hyper-parameters, computed when needed, and not stored.
 
     Args:
       axes: `seeds`, as for `train_ensemble`, and the values of each hyper-parameter: a list, or an array with
@@ -142,7 +142,7 @@ def random_search(key: Any, draws: int, **axes: Any) -> Members:
 
     Args:
       key: a JAX key. A drawn value depends on the key, on the name of the hyper-parameter and on the number of the
-        draw: more draws, or other hyper-parameters beside it, change nothing. (NumPy's generator Philox.)
+        draw: adding draws or hyper-parameters does not change the values drawn. (NumPy's generator Philox.)
       draws: number of draws.
       axes: `seeds`, as for `train_ensemble`, and for each hyper-parameter a frozen SciPy distribution, such as
         `scipy.stats.loguniform(1e-3, 1)`, or a number, which all members share.

@@ -85,20 +85,20 @@ def softmax_cross_entropy(
     return jnp.mean(optax.softmax_cross_entropy(logits, y))
 
 
-def weighted(
+def weight_loss(
     loss: Loss,
     y_hat: Float[Array, "n n_out"],
     y: Shaped[ArrayLike, "n n_out"],
     weights: Float[ArrayLike, " n"] | None,
 ) -> Float[Array, ""]:
-    """A loss that is a mean over rows, with a weight for each row; without weights, the loss itself.
+    """Return a loss, which is a mean over rows, with a weight for each row; without weights, the loss itself.
 
     A row of weight 0 has no influence, even if its loss or the derivative is infinite.
 
     Args:
       loss: a mean over rows.
       y_hat, y: predictions and targets of shape (n, n_out).
-      weights: one for each row, none below 0; or None.
+      weights: a number for each row, 0 or more; or None.
     """
     if weights is None:
         return loss(y_hat, y)

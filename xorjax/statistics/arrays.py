@@ -99,7 +99,7 @@ def quantile_ranks(at: Sequence[float], total: int) -> Int[np.ndarray, " at"]:
 
 
 def quantiles(values: Float[ArrayLike, " members"], at: Sequence[float]) -> Float[np.ndarray, " at"]:
-    """Quantiles over members: the least of their values that this share of them does not exceed.
+    """Return quantiles over members: for 0.9, the smallest value v such that 90 % of members are at or below v.
 
     A value that is not a number counts as the largest, as infinity does.
 

@@ -117,8 +117,8 @@ def classes(targets: AnyArray, *, max_patterns: int | None = None) -> Accumulato
 
     Args:
       targets: those of the batch, (n, 1), 0 or 1.
-      max_patterns: at most this number of patterns is kept of each class, the commonest so far, so that memory is
-        bounded for tasks of many rows too. (A pattern may then be missing, and another counted too low.)
+      max_patterns: of each class at most this number of patterns is kept, the most frequent so far, so that memory
+        is bounded for tasks of many rows too. (A pattern may then be missing, and another counted too low.)
 
     Returns:
       An accumulator of a list of `OutcomeClass`, largest first.

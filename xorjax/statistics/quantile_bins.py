@@ -62,8 +62,8 @@ def quantiles(
 ) -> Accumulator:
     """Quantiles of a value of members, within a relative error of `QUANTILE_ERROR`, 1/256.
 
-    A quantile is the least value that this share of members does not exceed. Values that are infinite or not a
-    number count as the largest.
+    For 0.9, it is the smallest value v such that 90 % of members are at or below v. Values that are infinite or
+    nan count as the largest.
 
     Args:
       at: shares between 0 and 1.

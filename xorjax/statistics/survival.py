@@ -132,7 +132,7 @@ class Times(NamedTuple):
 
 
 def times(*, by: Sequence[str] = ()) -> Accumulator:
-    """Epochs to solve; members that were never solved are censored when their training ended.
+    """Gather epochs to solve; a member that was never solved counts as not solved up to its last epoch (censored).
 
     Args:
       by: the axes to keep.

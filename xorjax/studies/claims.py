@@ -40,7 +40,7 @@ def parse_worker(worker: tuple[int, int] | str | None) -> slice:
     except (TypeError, ValueError):
         raise ValueError(f"{worker=} must be two integers, such as '3/16'.") from None
     of = check_integer("worker[1]", of, 1, MAX_WORKERS)
-    return slice(check_integer("worker[0]", number, 1, of, "the number of workers ") - 1, None, of)
+    return slice(check_integer("worker[0]", number, 1, of, "worker[1]") - 1, None, of)
 
 
 def list_claims(folder: Path | None, lease_seconds: float = LEASE_SECONDS) -> dict[str, str]:

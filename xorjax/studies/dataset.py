@@ -11,9 +11,10 @@ LONG = ("program", "values", "seeds", "variables")  # long texts, and what the d
 def open_study(store: StoreLocation) -> xarray.Dataset:
     """Open the study in a store, without reading it: an axis for each list of hyper-parameters, and "seed".
 
-    Missing members are nan, in integers too, which are floats therefore. Parameters and records have names such as
-    "params/0/kernel" and "history/loss". The attributes describe the study, without the text of its program.
-    (`xarray.open_zarr(store)` needs no xorjax; it gives the variables without "/" in their names, and that text.)
+    Members not yet trained are nan, so that integer variables are read as floats. Parameters and records have
+    names such as "params/0/kernel" and "history/loss". The attributes describe the study, without the text of its
+    program. (`xarray.open_zarr(store)` needs no xorjax; it gives the variables without "/" in their names, and
+    that text.)
 
     Args:
       store: a folder, a URL that fsspec knows, or a store of zarr.

@@ -162,7 +162,8 @@ def train_study(
     with shown as show, claims.keep_alive():
         with claims.hold_study(lambda: show(NO_PROGRESS)):
             study = _create_or_extend(asked, keep)
-        StudyWorker(trainer, study, claims, show, part, chunk_size=chunk_size, mesh=mesh).run()
+        numbers = None if worker is None else range(study.layout.n_shards)[part]
+        StudyWorker(trainer, study, claims, show, numbers, chunk_size=chunk_size, mesh=mesh).run()
     claims.clean()
     return study
 

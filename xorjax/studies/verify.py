@@ -150,7 +150,8 @@ def replay_member(
     check_trainer(study, trainer)
     for axis, of_axis in study.values.items():
         if values.get(axis) not in of_axis:
-            raise ValueError(f"{axis}={values.get(axis)} must be one of {', '.join(map(repr, of_axis))}.")
+            given = f"{axis}={values[axis]}" if axis in values else f"{axis} is not given; it"
+            raise ValueError(f"{given} must be one of {', '.join(map(repr, of_axis))}.")
     if unknown := set(values) - set(study.values):
         axes = ", ".join(study.values) or "there are none"
         raise ValueError(f"{', '.join(unknown)} must be among the axes: {axes}.")

@@ -31,7 +31,7 @@ class StudyWorker:
         study: StudyStore,
         claims: Claims,
         show: Show,
-        part: slice = slice(None),  # of the shards
+        numbers: Sequence[int] | None = None,  # of the shards to train; None is all
         *,
         chunk_size: int | None = None,
         mesh: Mesh | None = None,
@@ -45,8 +45,8 @@ class StudyWorker:
         like = PendingMembers(study, [PendingShard(0, first)])
         self._schedule = plan_schedule(trainer, like, mesh=mesh, **options)
         self._names = {OUTCOME, EPOCHS, *(variable.name for variable in layout.variables)}
-        self._numbers = range(layout.n_shards)[part]
-        total = layout.members if part == slice(None) else sum(map(layout.size, self._numbers))
+        self._numbers = range(layout.n_shards) if numbers is None else numbers
+        total = layout.members if numbers is None else sum(map(layout.size, numbers))
         self._at = NO_PROGRESS._replace(total=total)
         self._complete = (0, 0)  # members of complete shards, and how many of them are solved
         self._before = 0  # members committed before the present training, or by others meanwhile

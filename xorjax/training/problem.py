@@ -11,7 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from xorjax._checks import check_integer, check_real_array, is_real_dtype
-from xorjax.networks.losses import Loss, SolvedRule, weighted
+from xorjax.networks.losses import Loss, SolvedRule, weight_loss
 from xorjax.networks.models import Model, Params
 from xorjax.networks.tasks import Batch, check_batch
 
@@ -49,7 +49,7 @@ class Problem(NamedTuple):
     def evaluate(self, params: Params, weights: Float[Array, " n"] | None) -> tuple[Array, Array]:
         """Return predictions for the whole batch, and their loss."""
         y_hat = self.model.apply(params, self.batch.x)
-        return y_hat, weighted(self.loss, y_hat, self.batch.y, weights)
+        return y_hat, weight_loss(self.loss, y_hat, self.batch.y, weights)
 
     def gradient_norm(self, params: Params, weights: Float[Array, " n"] | None) -> Float[Array, ""]:
         """Return the Euclidean norm of the gradient of the loss on the whole batch."""
@@ -105,7 +105,7 @@ def define_problem(
 
 
 def check_mean_over_rows(problem: Problem) -> None:
-    """Check on one network that the loss is a mean over rows, as weights on rows require.
+    """Check on one network, unless its data are traced, that the loss is a mean over rows, as weights require.
 
     Raises:
       ValueError: if it is not.
@@ -113,9 +113,11 @@ def check_mean_over_rows(problem: Problem) -> None:
 
     def losses() -> tuple[Array, Array]:
         y_hat, value = problem.evaluate(problem.model.init(jax.random.key(0)), None)
-        return value, weighted(problem.loss, y_hat, problem.batch.y, jnp.ones(len(y_hat)))
+        return value, weight_loss(problem.loss, y_hat, problem.batch.y, jnp.ones(len(y_hat)))
 
-    with jax.ensure_compile_time_eval():  # within a trace too
+    if any(isinstance(rows, Tracer) for rows in problem.batch):  # of which the values are not known
+        return
+    with jax.ensure_compile_time_eval():  # also where a trainer is made within a trace
         value, mean = map(np.asarray, jax.jit(losses)())
     if not np.allclose(mean, value, rtol=1e-2, equal_nan=True):
         raise ValueError(

@@ -23,8 +23,7 @@ class StopRule(NamedTuple):
       init: `init(dtype) -> carried`, a pytree of scalars; the dtype is that of the loss.
       update: `update(carried, solved, loss, epoch) -> (carried, stops)`, called before the update of each epoch.
         `solved` says whether the solved rule ever held, `loss` is that of the whole batch now, `epoch` the number
-        of epochs trained. When it stops the network, the new carried values are dropped; later calls get the
-        same arguments again, and must stop it again.
+        of epochs trained. After a stop, the rule is called again with the same values, and must stop again.
     """
 
     init: Callable[[DTypeLike], PyTree]
@@ -43,7 +42,7 @@ def plateau(epochs: int, improvement: float = 0.0) -> StopRule:
     Args:
       epochs: the number of epochs without improvement, 1 to 2^30.
       improvement: a loss, of the whole batch, is an improvement if it is below the best so far by more than
-        this, 0 or more. A loss that is not a number never is.
+        this, 0 or more. A loss of nan never counts as one.
 
     Returns:
       A rule for `trainer(..., stop=...)`.

@@ -65,8 +65,8 @@ class Trainer(NamedTuple):
       stops: whether a network may stop before its last epoch; its `state.epoch` then stands still.
       run_epochs: for engines. `run_epochs(state, hparams, epochs) -> (State, EpochMetrics | None)` trains for
         `epochs`, which may be traced. With records, `epochs` has the shape (record_slots,), and so have the
-        metrics: entry i is of the first of the epochs[i] epochs, or 0 where there are none. (The optimizer's
-        state of a stopped network still changes here: nothing reads it, and freezing it takes time.)
+        metrics: entry i is of the first epoch of part i, or 0 if epochs[i] is 0. (The optimizer's state of a
+        stopped network still changes here: it is not used again, and restoring it takes time.)
       run_until_record: for engines. One entry of `run_epochs`: the same for a scalar `epochs`.
       observe: for engines. `observe(state, hparams) -> Record` of what is recorded besides loss and accuracy, or
         None where nothing is.
@@ -132,7 +132,7 @@ def trainer(
       record_every: record the epochs 0, k, 2k, …, each before its update. With mini-batches, loss and accuracy
         are means over the batches of the epoch, each from before its own update, as in Keras.
       record_at: record these epochs instead, ascending, from 0 to `epochs`; see `xj.training.log_spaced`.
-        (`jax.grad` of `run` needs `record_every`, whose loops have lengths known beforehand.)
+        (To differentiate `run`, use `record_every`.)
       record: what to record besides loss and accuracy: "predictions", "params", "gradient_norm" (Euclidean norm
         of the gradient on the whole batch).
       observe: `observe(params, hparams) -> pytree of arrays`, recorded too.

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from xorjax.networks.losses import Loss, accuracy, weighted
+from xorjax.networks.losses import Loss, accuracy, weight_loss
 from xorjax.networks.models import Model, Params
 from xorjax.networks.tasks import AnyArray
 
@@ -52,7 +52,7 @@ def build_update(model: Model, optimizer: optax.GradientTransformationExtraArgs,
     def update(state: TrainState, rows: Rows) -> tuple[TrainState, Array, Array]:
         def objective(params: Params) -> tuple[Array, Array]:
             y_hat = model.apply(params, rows.x)
-            return weighted(loss, y_hat, rows.y, rows.weights), y_hat
+            return weight_loss(loss, y_hat, rows.y, rows.weights), y_hat
 
         (value, y_hat), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(

@@ -29,10 +29,10 @@ def scalarize(
     assembled array. The result composes with jit, vmap, grad and the other transformations of JAX. (If the last
     bit must not depend on the number of members, use `lane_vmap`, which runs blocks of one size.)
 
-    Values that are known while tracing are computed then, and equal operations are written once. A known base to
-    an integer power becomes a product of known powers, with an error of at most one ulp for every bit of the
-    exponent. These vanish: products and quotients with a constant 1, and sums with a zero that changes no number
-    (−0.0, or a subtracted 0.0).
+    Values that are known while tracing are computed then, and equal operations are written once. If the base of an
+    integer power is known, the power is a product of stored powers of the base, with an error of at most one ulp
+    for every bit of the exponent. Multiplying or dividing by 1, and adding a zero that changes nothing (−0.0, or a
+    subtracted 0.0), are removed.
 
     Args:
       fn: a function of pytrees of arrays to pytrees of arrays.

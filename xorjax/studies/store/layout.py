@@ -204,7 +204,7 @@ def _variable(name: str, leaf: Any) -> Variable:
     dims = [f"{name.replace('/', '_')}_{i}" for i in range(len(leaf.shape))]
     if name.startswith("history/"):
         dims[0] = RECORD
-    if name.rpartition("/")[2] == "predictions":
+    if name in ("predictions", "history/predictions"):
         dims[-2:] = ["row", "output"]
     if name == "validation_predictions":
         dims = ["validation_row", "output"]
