@@ -404,7 +404,7 @@ def test_ctrl_c_in_a_sweep_reports_every_combination_so_far(tmp_path):
     axes = ["--hidden-units", "2,3", "--learning-rate", "0.1,0.5"]
     files = ["--json", str(report), "--plot", str(tmp_path / "map.png")]
     args = ["ensemble", "--seeds", "500", "--epochs", "100000", *axes, *files]
-    code, stdout, stderr = interrupted(args, r" [5-9]\d%")  # the first network is done
+    code, stdout, stderr = interrupted(args, r" 5\d%")  # the first network is done
     assert code == 130
     assert "Traceback" not in stdout + stderr
     assert "interrupted: the report is of the 1,000 of 2,000 members that finished" in stderr
