@@ -323,9 +323,10 @@ def test_a_study_compiles_once(compilations, tmp_path):
 def test_what_is_observed_may_be_called_as_a_result_is(tmp_path, quick_compiler):
     trainer = made(record_every=20, observe=lambda params, h: {"predictions": params[0].bias})
     dataset = study(tmp_path / "a.zarr", trainer=trainer, keep=["history"])
-    found = xj.train_ensemble(trainer, range(20), {"learning_rate": 0.5, "momentum": 0.9}).history.observed
+    history = xj.train_ensemble(trainer, range(20), {"learning_rate": 0.5, "momentum": 0.9}).history
+    assert history is not None
     stored = dataset["history/observed/predictions"].sel(learning_rate=0.5)
-    np.testing.assert_array_equal(stored, found["predictions"])
+    np.testing.assert_array_equal(stored, history.observed["predictions"])
 
 
 def test_a_model_of_dictionaries_keeps_its_names(tmp_path, quick_compiler):
