@@ -65,8 +65,8 @@ class Engine(NamedTuple):
     choose_block_size: Callable[[Trainer, HParams], int | None]
     chunk_size: int
     functions: Callable[[Trainer], ChunkFunctions]
-    init_options: Callable[[], CompilerOptions]
-    run_options: Callable[[], CompilerOptions]
+    init_options: Callable[[], CompilerOptions] = dict
+    run_options: Callable[[], CompilerOptions] = dict
     n_shards: int = 1
     sharding: Sharding | None = None
     context: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -44,8 +44,6 @@ def make_engine(backend: KernelBackend) -> Engine:
         lambda trainer, hparams: lanes,
         lanes if is_interpreted else CHUNK_SIZE,
         partial(make_functions, backend=backend),
-        dict,
-        dict,
     )
 
 

@@ -26,4 +26,4 @@ def make_functions(trainer: Trainer) -> ChunkFunctions:
     )
 
 
-ENGINE = Engine("vmap", lambda trainer, hparams: None, CHUNK_SIZE, make_functions, dict, dict)
+ENGINE = Engine("vmap", lambda trainer, hparams: None, CHUNK_SIZE, make_functions)
