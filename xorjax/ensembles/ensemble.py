@@ -5,9 +5,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.sharding import Mesh
 
 from xorjax._checks import check_integer, check_real
@@ -158,8 +156,6 @@ def iter_results(
     Raises:
       TypeError, ValueError: naming the argument, its value and what is allowed; at once, before any work.
     """
-    if isinstance(jnp.zeros(()), Tracer):
-        raise ValueError("train_ensemble compiles by itself: call it outside of jax.jit, or use trainer.run.")
     members = as_members(seeds, hparams)
     schedule = plan_schedule(trainer, members, engine, precision, chunk_size, check_mesh(mesh))
     if seconds is not None and not check_real("seconds", seconds) > 0:

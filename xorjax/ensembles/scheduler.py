@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from xorjax._checks import check_integer
@@ -145,6 +146,8 @@ def plan_chunk(
     """Return the engine of that name, the members of a chunk on one device, and the members of a block."""
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must come from xj.trainer(...), got {type(trainer).__name__}.")
+    if isinstance(jnp.zeros(()), Tracer):
+        raise ValueError("train_ensemble compiles by itself: call it outside of jax.jit, or use trainer.run.")
     _, first = members[:1]
     hparams = drop_member_axis(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(leaf)), first)
